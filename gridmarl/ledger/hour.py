@@ -1,0 +1,38 @@
+"""What one market hour hands to the ledger: everything a replay needs, as tensors with the lane last."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class HourRecord(NamedTuple):
+    """Inputs, signals and outcomes of one hour in all lanes; int64; symbols as in docs/market-rules.md.
+
+    `P` prosumers, `E` lanes. Accounts: `0..P-1` prosumers, `P` market, `P+1` operator, `P+2` upstream.
+    """
+
+    period: int  # hour of the episode, 0 .. H-1
+    import_price: Tensor  # [E] imp
+    export_price: Tensor  # [E] exp
+    alpha_permille: Tensor  # [E]
+    price: Tensor  # [E] pi
+    dr_price: Tensor  # [E] pi_dr
+    shortage_wh: Tensor  # [E]
+    volume_wh: Tensor  # [E] V
+    buy_price: Tensor  # [P, E] b
+    buy_wh: Tensor  # [P, E] B = d + r + c
+    sell_price: Tensor  # [P, E] s
+    sell_wh: Tensor  # [P, E] S = f + x
+    demand_wh: Tensor  # [P, E] d, stage-1 consumption
+    offered_wh: Tensor  # [P, E] o, reduction offered in stage 2
+    returned_wh: Tensor  # [P, E] r
+    charge_wh: Tensor  # [P, E] c
+    discharge_wh: Tensor  # [P, E] x
+    generation_wh: Tensor  # [P, E] g, metered
+    load_wh: Tensor  # [P, E] m, metered
+    flow_wh: Tensor  # [8, P, E] energy of kinds 1..8, in the order of the table
+    flow_price: Tensor  # [8, P, E] price of kinds 1..8
+    upstream_wh: Tensor  # [2, E] M, X (kinds 9, 10)
+    balances: Tensor  # [P+3, E] after settlement, µtok
