@@ -1,4 +1,8 @@
-"""gridmarl.envs (see the package's own pages)."""
+"""Environments, one folder each with the same file names. Importing this registers them with PettingZoo, and nothing more."""
 
 if __name__ != "gridmarl.envs":
     raise ImportError("import gridmarl.envs, not envs: the folder at the repository root is not a package of its own")
+
+from gridmarl.envs.registry import EnvEntry, environment, environments, make_batched
+
+__all__ = ["EnvEntry", "environment", "environments", "make_batched"]

@@ -1,0 +1,291 @@
+"""One step of TwoStageDR as named stages: collect bids, clear, reschedule, settle, advance. Pure; docs/market-rules.md.
+
+All tensors int64, lanes last (`P` prosumers, `E` lanes); no host synchronisation, so a step can run on any device and
+compile to one graph. The hour is a host integer: all lanes walk through an episode together.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gridmarl.clearing.uniform import clear_uniform
+from gridmarl.contracts import two_stage as contract
+from gridmarl.contracts.two_stage import Flows, Phase, require_phase
+from gridmarl.envs.two_stage_dr.actions import HALF_LEVELS, LEVEL_BITS, Levels, pick, quantise
+from gridmarl.envs.two_stage_dr.generator import home_at, price_bits, reference_price
+from gridmarl.envs.two_stage_dr.observe import rule_reduction_wh
+from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
+from gridmarl.envs.two_stage_dr.state import Home, Market, Orders, State
+from gridmarl.ledger.hour import HourRecord
+from gridmarl.preferences import floor_div, utility_utok
+from gridmarl.protocols import ActionSpec
+from gridmarl.scenarios.scenario import Scenario
+from gridmarl.units import PERMILLE
+
+
+class Settled(NamedTuple):
+    """Everything that happened in an hour; `[P, E]` unless said otherwise."""
+
+    hour: int
+    import_price: Tensor  # [E]
+    export_price: Tensor  # [E]
+    home: Home
+    orders: Orders
+    market: Market
+    offered_wh: Tensor  # reduction offered in stage 2
+    accepted_wh: Tensor  # of it, accepted
+    shifted_wh: Tensor  # of it, returning later
+    flows: Flows
+    received_utok: Tensor  # change of each prosumer's account
+    comfort_utok: Tensor  # utility less discomfort
+    balances: Tensor  # [P+3, E] after the hour
+
+    @property
+    def reward_utok(self) -> Tensor:
+        """Money-metric utility of the hour."""
+        return self.comfort_utok + self.received_utok
+
+    @property
+    def load_wh(self) -> Tensor:
+        """Metered load: consumption after reductions, returned energy and battery charge."""
+        return self.orders.buy_wh - self.accepted_wh
+
+
+class StepResult(NamedTuple):
+    """Outcome of one environment step."""
+
+    reward_utok: Tensor  # [P, E]
+    closed: bool  # the horizon is reached (all lanes together)
+    settled: Settled | None  # None after the first of two steps of an hour
+
+
+def step(
+    params: TwoStageDRParams,
+    spec: ActionSpec,
+    scenario: Scenario,
+    state: State,
+    actions: Tensor,
+    alpha_permille: Tensor | None = None,
+) -> tuple[State, StepResult]:
+    """Advance all lanes by one step.
+
+    Args:
+        actions: `[E, P]` int64 or `[E, P, size]` float32, see `actions.py`.
+        alpha_permille: `[E]`, the operator's choice for this hour; None: the constant of the parameters.
+    """
+    levels, clamped = quantise(params, spec, actions)
+    state = state.with_changes(clamped_actions=state.clamped_actions + clamped)
+    if state.phase is not Phase.RESCHEDULING:
+        require_phase(state.phase, Phase.BIDDING)
+        orders = collect_orders(params, state, levels)
+        market = clear(params, state, orders, alpha_permille)
+        state = state.with_changes(orders=orders, market=market, phase=Phase.RESCHEDULING)
+        if params.stage2 == "learned":
+            return state, StepResult(torch.zeros_like(orders.buy_wh), False, None)
+        offered = rule_reduction_wh(state)
+    else:
+        offered = chosen_reduction(state, levels)
+    settled = settle(params, state, offered)
+    state = advance(params, scenario, state, settled)
+    return state, StepResult(settled.reward_utok, state.phase is Phase.CLOSED, settled)
+
+
+def collect_orders(params: TwoStageDRParams, state: State, levels: Levels) -> Orders:
+    """Stage 1: the prosumers' orders."""
+    home, hour = state.home, state.hour
+    low, high = state.export_price[hour], state.import_price[hour]
+    demand = home.comfort_wh if params.stage1 == "comfort" else pick(levels.quantity, home.d_min_wh, home.d_max_wh)
+    slots = state.backlog.shape[0]
+    returned = state.backlog[hour % slots] if slots else torch.zeros_like(demand)
+    buy_wh, sell_wh = demand + returned, home.forecast_wh
+    charge = discharge = torch.zeros_like(demand)
+    if params.has_battery:
+        charge, discharge = battery_flows(params, state, levels)
+        buy_wh, sell_wh = buy_wh + charge, sell_wh + discharge
+    return Orders(
+        buy_price=pick(levels.buy_price, low, high),
+        buy_wh=buy_wh,
+        sell_price=pick(levels.sell_price, low, high),
+        sell_wh=sell_wh,
+        demand_wh=demand,
+        returned_wh=returned,
+        charge_wh=charge,
+        discharge_wh=discharge,
+    )
+
+
+def battery_flows(params: TwoStageDRParams, state: State, levels: Levels) -> tuple[Tensor, Tensor]:
+    """Charge and discharge in Wh, within power, room and charge; in the last hour what restores the initial charge."""
+    soc, efficiency = state.soc_wh, params.battery_efficiency_permille
+    if state.hour == params.horizon_hours - 1:
+        missing = params.battery_initial_wh - soc
+        return -floor_div(-missing.clamp(min=0) * PERMILLE, efficiency), (-missing).clamp(min=0)
+    assert levels.battery is not None
+    wish = levels.battery - HALF_LEVELS
+    power = (params.battery_power_w * wish.abs()) >> (LEVEL_BITS - 1)
+    room = floor_div((params.battery_capacity_wh - soc) * PERMILLE, efficiency)
+    return torch.minimum(power, room) * (wish > 0), torch.minimum(power, soc) * (wish < 0)
+
+
+def clear(params: TwoStageDRParams, state: State, orders: Orders, alpha_permille: Tensor | None) -> Market:
+    """Clearing by merit order, and the demand-response price, eqs. (2) and (3)."""
+    hour = state.hour
+    floor, cap = state.export_price[hour], state.import_price[hour]
+    cleared = clear_uniform(
+        orders.buy_price,
+        orders.buy_wh,
+        orders.sell_price,
+        orders.sell_wh,
+        floor,
+        cap,
+        hour % params.num_prosumers,
+        k_permille=params.k_permille,
+        price_rule=params.price_rule,
+        price_bits=price_bits(params),
+    )
+    alpha = torch.full_like(cap, params.alpha_permille) if alpha_permille is None else alpha_permille
+    shortage = (orders.buy_wh.sum(0) - orders.sell_wh.sum(0)).clamp(min=0)
+    dr_price = contract.dr_price(cleared.price, shortage, alpha, cap)
+    return Market(
+        price=cleared.price,
+        buy_fill_wh=cleared.buy_fill_wh,
+        sell_fill_wh=cleared.sell_fill_wh,
+        volume_wh=cleared.volume_wh,
+        shortage_wh=shortage,
+        dr_price=dr_price,
+        reduction_price=contract.reduction_price(params.dr_settlement, cleared.price, dr_price),
+        alpha_permille=alpha,
+    )
+
+
+def chosen_reduction(state: State, levels: Levels) -> Tensor:
+    """Learned stage 2: the share of `d - d_min` that the action offers; 0 for those who do not take part."""
+    assert levels.reduction is not None and state.orders is not None and state.market is not None
+    room = state.orders.demand_wh - state.home.d_min_wh
+    return ((room * levels.reduction) >> LEVEL_BITS) * (state.participates & (state.market.dr_price > 0))
+
+
+def settle(params: TwoStageDRParams, state: State, offered_wh: Tensor) -> Settled:
+    """Stage 2 and final settlement: accept reductions up to the shortage, meter, pay."""
+    require_phase(state.phase, Phase.RESCHEDULING)
+    assert state.orders is not None and state.market is not None
+    orders, market, home, hour = state.orders, state.market, state.home, state.hour
+    import_price, export_price = state.import_price[hour], state.export_price[hour]
+    accepted = contract.accept_reductions(offered_wh, market.shortage_wh, hour % params.num_prosumers)
+    consumption = orders.demand_wh - accepted
+    if params.has_shifting and hour < params.horizon_hours - 1:
+        shifted = floor_div(accepted * params.shift_share_permille, PERMILLE)
+    else:
+        shifted = torch.zeros_like(accepted)
+    flow = contract.flows(
+        buy_wh=orders.buy_wh,
+        buy_fill_wh=market.buy_fill_wh,
+        sell_wh=orders.sell_wh,
+        sell_fill_wh=market.sell_fill_wh,
+        accepted_wh=accepted,
+        deviation_wh=home.forecast_wh - home.generation_wh,
+        price=market.price,
+        reduction_price_=market.reduction_price,
+        import_price=import_price,
+        export_price=export_price,
+        penalty_permille=params.penalty_permille,
+    )
+    received = contract.prosumer_payments(flow)
+    comfort = utility_utok(consumption + shifted, state.beta, home.gamma) - params.discomfort_utok_per_wh * shifted
+    return Settled(
+        hour=hour,
+        import_price=import_price,
+        export_price=export_price,
+        home=home,
+        orders=orders,
+        market=market,
+        offered_wh=offered_wh,
+        accepted_wh=accepted,
+        shifted_wh=shifted,
+        flows=flow,
+        received_utok=received,
+        comfort_utok=comfort,
+        balances=contract.settle(state.balances, flow, received, import_price, export_price),
+    )
+
+
+def advance(params: TwoStageDRParams, scenario: Scenario, state: State, settled: Settled) -> State:
+    """Carry backlog, battery and accounts over, and draw the next hour; at the horizon the contract closes."""
+    hour = state.hour + 1
+    closed = hour == params.horizon_hours
+    changes: dict[str, object] = {}
+    if params.has_battery:
+        stored = floor_div(settled.orders.charge_wh * params.battery_efficiency_permille, PERMILLE)
+        changes["soc_wh"] = state.soc_wh + stored - settled.orders.discharge_wh
+    if params.has_shifting:
+        changes["backlog"] = next_backlog(params, state, settled.shifted_wh)
+    if params.credit_limit_utok is not None:
+        short = (settled.balances[: params.num_prosumers] < -params.credit_limit_utok).any(0)
+        changes["overdrawn"] = state.overdrawn | short
+    if not closed:
+        changes["home"] = home_at(
+            params,
+            scenario,
+            reference=reference_price(params, scenario),
+            beta=state.beta,
+            keys=state.keys,
+            draws=state.draws,
+            hour=hour,
+            import_price=state.import_price[hour],
+            export_price=state.export_price[hour],
+        )
+    return state.with_changes(
+        hour=hour,
+        phase=Phase.CLOSED if closed else Phase.BIDDING,
+        balances=settled.balances,
+        last_price=settled.market.price,
+        last_dr_price=settled.market.dr_price,
+        orders=None,
+        market=None,
+        **changes,
+    )
+
+
+def next_backlog(params: TwoStageDRParams, state: State, shifted_wh: Tensor) -> Tensor:
+    """Backlog after this hour: this hour's slot is served, shifted energy joins the slot of its return hour."""
+    slots = state.backlog.shape[0]
+    slot = torch.arange(slots, device=state.device).reshape(-1, 1, 1)
+    kept = state.backlog * (slot != state.hour % slots)
+    if state.hour >= params.horizon_hours - 1:
+        return kept
+    deadline = min(params.shift_deadline_hours, params.horizon_hours - 1 - state.hour)
+    target = (contract.return_offset(state.import_price, state.hour, deadline) + state.hour) % slots
+    return kept + shifted_wh * (slot == target)
+
+
+def hour_record(settled: Settled) -> HourRecord:
+    """What the ledger needs of a settled hour."""
+    orders, market, flow = settled.orders, settled.market, settled.flows
+    return HourRecord(
+        period=settled.hour,
+        import_price=settled.import_price,
+        export_price=settled.export_price,
+        alpha_permille=market.alpha_permille,
+        price=market.price,
+        dr_price=market.dr_price,
+        shortage_wh=market.shortage_wh,
+        volume_wh=market.volume_wh,
+        buy_price=orders.buy_price,
+        buy_wh=orders.buy_wh,
+        sell_price=orders.sell_price,
+        sell_wh=orders.sell_wh,
+        demand_wh=orders.demand_wh,
+        offered_wh=settled.offered_wh,
+        returned_wh=orders.returned_wh,
+        charge_wh=orders.charge_wh,
+        discharge_wh=orders.discharge_wh,
+        generation_wh=settled.home.generation_wh,
+        load_wh=settled.load_wh,
+        flow_wh=flow.wh,
+        flow_price=flow.price.unsqueeze(1).expand_as(flow.wh),
+        upstream_wh=flow.upstream_wh,
+        balances=settled.balances,
+    )

@@ -1,0 +1,133 @@
+"""Settlement contract of the two-stage demand-response market: demand-response price, reductions, flows of money.
+
+Pure functions on int64 tensors, lanes last (`P` prosumers, `E` lanes); every formula as in docs/market-rules.md. The contract
+moves through three phases an hour; only `settle` moves money, and each flow has one payer and one payee:
+
+| kind | payer -> payee | energy | price |
+|---|---|---|---|
+| LOCAL_BUY | prosumer -> market | bought locally | market price |
+| LOCAL_SELL | market -> prosumer | sold locally | market price |
+| IMPORT | prosumer -> operator | unfilled demand | import price |
+| EXPORT | operator -> prosumer | unsold supply | export price |
+| REDUCTION | operator -> prosumer | accepted reduction | reduction price |
+| SHORTFALL | prosumer -> operator | generation short of the offer | import price |
+| SURPLUS | operator -> prosumer | generation above the offer | export price |
+| PENALTY | prosumer -> operator | forecast error, both ways | penalty rate |
+| UPSTREAM_IMPORT | operator -> upstream | what the community draws | import price |
+| UPSTREAM_EXPORT | upstream -> operator | what the community feeds in | export price |
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gridmarl.clearing.apportion import apportion
+from gridmarl.errors import LedgerError
+from gridmarl.preferences import floor_div
+from gridmarl.units import PERMILLE
+
+
+class Phase(IntEnum):
+    """Where an hour stands. BIDDING -> RESCHEDULING -> (settled) BIDDING of the next hour, or CLOSED at the horizon."""
+
+    BIDDING = 0
+    RESCHEDULING = 1
+    CLOSED = 2
+
+
+def require_phase(seen: Phase, allowed: Phase) -> None:
+    """Raise LedgerError unless the contract is in the phase that a call belongs to (so nothing settles twice)."""
+    if seen is not allowed:
+        raise LedgerError(f"contract phase: {seen.name}, allowed for this call: {allowed.name}")
+
+
+def dr_price(price: Tensor, shortage_wh: Tensor, alpha_permille: Tensor, import_price: Tensor) -> Tensor:
+    """Demand-response price `[E]`, eqs. (2) and (3): 0 without shortage, else `max(0, min(alpha pi, import))`."""
+    raised = torch.minimum(floor_div(alpha_permille * price, PERMILLE), import_price).clamp(min=0)
+    return raised * (shortage_wh > 0)
+
+
+def reduction_price(dr_settlement: str, price: Tensor, dr_price_: Tensor) -> Tensor:
+    """What one reduced Wh brings, `[E]`: `pi_dr` (two_settlement) or `pi + pi_dr` (additive, eq. (5) literally)."""
+    return dr_price_ if dr_settlement == "two_settlement" else price + dr_price_
+
+
+def accept_reductions(offered_wh: Tensor, shortage_wh: Tensor, start: int) -> Tensor:
+    """Accepted reductions `[P, E]`: up to the shortage (the role of eq. (7)), pro rata by cumulative floors."""
+    return apportion(torch.minimum(offered_wh.sum(0), shortage_wh), offered_wh, start)
+
+
+def return_offset(import_price: Tensor, hour: int, deadline_hours: int) -> Tensor:
+    """Hours until shifted energy returns, `[E]`: cheapest import price in the window, earliest on a tie.
+
+    Args:
+        import_price: `[T, E]`, all hours of the episode.
+    """
+    window = import_price[hour + 1 : hour + 1 + deadline_hours]
+    # argmin leaves open which minimum it names, so ties are broken by packing the offset under the price
+    steps = torch.arange(window.shape[0], device=window.device).unsqueeze(1)
+    packed = window * window.shape[0] + steps
+    return torch.remainder(packed.amin(0), window.shape[0]) + 1
+
+
+class Flows(NamedTuple):
+    """Energy and price of every flow of an hour."""
+
+    wh: Tensor  # [8, P, E]
+    price: Tensor  # [8, E], the same for all prosumers
+    upstream_wh: Tensor  # [2, E]
+
+
+def flows(
+    *,
+    buy_wh: Tensor,
+    buy_fill_wh: Tensor,
+    sell_wh: Tensor,
+    sell_fill_wh: Tensor,
+    accepted_wh: Tensor,
+    deviation_wh: Tensor,
+    price: Tensor,
+    reduction_price_: Tensor,
+    import_price: Tensor,
+    export_price: Tensor,
+    penalty_permille: int,
+) -> Flows:
+    """All flows of an hour; `deviation_wh = forecast - actual generation`; other arguments `[P, E]` or `[E]`."""
+    shortfall = deviation_wh.clamp(min=0)
+    surplus = shortfall - deviation_wh
+    imported = buy_wh - buy_fill_wh
+    exported = sell_wh - sell_fill_wh
+    wh = torch.stack(
+        (buy_fill_wh, sell_fill_wh, imported, exported, accepted_wh, shortfall, surplus, shortfall + surplus)
+    )
+    penalty_rate = floor_div(penalty_permille * (price.abs() + import_price.abs()), 2 * PERMILLE)
+    prices = torch.stack(
+        (price, price, import_price, export_price, reduction_price_, import_price, export_price, penalty_rate)
+    )
+    totals = wh.sum(1)
+    upstream = torch.stack((totals[2] - totals[4] + totals[5], totals[3] + totals[6]))
+    return Flows(wh, prices, upstream)
+
+
+def prosumer_payments(flow: Flows) -> Tensor:
+    """Change of each prosumer's account, `[P, E]` µtok."""
+    buy, sell, imported, exported, reduction, shortfall, surplus, penalty = (flow.wh * flow.price.unsqueeze(1)).unbind()
+    return (sell + exported + reduction + surplus) - (buy + imported + shortfall + penalty)
+
+
+def settle(balances: Tensor, flow: Flows, received_utok: Tensor, import_price: Tensor, export_price: Tensor) -> Tensor:
+    """Balances after the hour, `[P+3, E]`; the sum over accounts is unchanged, exactly.
+
+    Args:
+        received_utok: `prosumer_payments(flow)`.
+    """
+    amounts = flow.wh.sum(1) * flow.price  # [8, E]
+    upstream_in = flow.upstream_wh[0] * import_price - flow.upstream_wh[1] * export_price
+    buy, sell, imported, exported, reduction, shortfall, surplus, penalty = amounts.unbind()
+    operator = (imported + shortfall + penalty) - (exported + reduction + surplus) - upstream_in
+    others = torch.stack((buy - sell, operator, upstream_in))
+    return balances + torch.cat((received_utok, others))
