@@ -182,5 +182,5 @@ def _participants(params: TwoStageDRParams, keys: Tensor) -> Tensor:
     """Exactly `P * participation // 1000` prosumers of each lane take part for the whole episode; `[P, E]` bool."""
     count = params.num_prosumers * params.participation_permille // PERMILLE
     tickets = draw(keys, 0, Purpose.PARTICIPATION, params.num_prosumers)[0]
-    ranks = tickets.argsort(0, stable=True).argsort(0)
+    ranks = tickets.argsort(dim=0, stable=True).argsort(dim=0, stable=True)
     return ranks < count

@@ -1,0 +1,133 @@
+"""Figures of a comparison as PNG files: price against billing cost, load before and after stage 2, gains from trade."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from gridmarl.train.comparison import Profile, Row
+
+# Okabe-Ito: told apart by colour-blind readers and in print
+COLOURS = {
+    "no market": "#999999",
+    "zero-intelligence": "#E69F00",
+    "truthful": "#0072B2",
+    "inflate": "#CC79A7",
+    "deep Q": "#D55E00",
+    "aggregator": "#000000",
+}
+_TOKENS_PER_KWH = 1000.0
+
+
+def _colour(name: str) -> str:
+    return COLOURS.get(name, "#009E73")
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+    return path
+
+
+def _hours_axis(axis: Axes, hours: int) -> None:
+    axis.set_xlim(0, hours)
+    axis.set_xticks(range(0, hours + 1, 6 if hours <= 72 else 24))
+    axis.set_xlabel("hour")
+    axis.grid(alpha=0.25)
+    for midnight in range(24, hours, 24):
+        axis.axvline(midnight, color="0.7", linewidth=0.8)
+
+
+def price_against_billing_cost(
+    profiles: Mapping[str, Profile],
+    import_price: np.ndarray,
+    export_price: np.ndarray,
+    path: Path,
+    title: str,
+) -> Path:
+    """Hourly market price of each policy against the aggregator's break-even price (the chapter's figs. 5 and 6)."""
+    hours = len(import_price)
+    edges = np.arange(hours + 1)
+    figure, axis = plt.subplots(figsize=(9, 4.2), layout="constrained")
+    band = np.append(export_price, export_price[-1]) / _TOKENS_PER_KWH
+    roof = np.append(import_price, import_price[-1]) / _TOKENS_PER_KWH
+    axis.fill_between(edges, band, roof, step="post", color="0.92", label="export to import price")
+    for name, profile in profiles.items():
+        wide = name == "aggregator"
+        axis.stairs(
+            profile.price / _TOKENS_PER_KWH,
+            edges,
+            label="aggregator: billing cost (break-even price)" if wide else f"{name}: market price",
+            color=_colour(name),
+            linewidth=2.2 if wide else 1.5,
+            linestyle="--" if wide else "-",
+            baseline=None,
+        )
+    _hours_axis(axis, hours)
+    axis.set_ylabel("token/kWh")
+    axis.set_title(title)
+    axis.legend(fontsize=8, loc="upper left", ncols=2)
+    return _save(figure, path)
+
+
+def load_before_and_after(profiles: Mapping[str, Profile], path: Path, title: str) -> Path:
+    """Total load of the community before and after stage 2, and under the aggregator (the chapter's figs. 8 and 9)."""
+    hours = len(next(iter(profiles.values())).load_after_kwh)
+    edges = np.arange(hours + 1)
+    figure, axis = plt.subplots(figsize=(9, 4.2), layout="constrained")
+    for name, profile in profiles.items():
+        if name == "aggregator":
+            axis.stairs(
+                profile.load_after_kwh, edges, color="black", linestyle=":", linewidth=1.8, label=name, baseline=None
+            )
+            continue
+        colour = _colour(name)
+        axis.stairs(
+            profile.load_before_kwh, edges, color=colour, alpha=0.45, label=f"{name}: stage 1", baseline=None
+        )
+        axis.stairs(
+            profile.load_after_kwh, edges, color=colour, linewidth=2.0, label=f"{name}: after stage 2", baseline=None
+        )
+    _hours_axis(axis, hours)
+    axis.set_ylabel("load, kWh in the hour")
+    axis.set_ylim(bottom=0)
+    axis.set_title(title)
+    axis.legend(fontsize=8, ncols=2)
+    return _save(figure, path)
+
+
+def gains_bars(rows: Mapping[str, Sequence[Row]], path: Path) -> Path:
+    """Gains from trade captured by each row, in tokens, one group per reading of the incentive."""
+    figure, axis = plt.subplots(figsize=(8, 4), layout="constrained")
+    names = [row.name for row in next(iter(rows.values()))]
+    width = 0.8 / len(rows)
+    for index, (reading, group) in enumerate(rows.items()):
+        places = np.arange(len(names)) + (index - (len(rows) - 1) / 2) * width
+        bars = axis.bar(
+            places,
+            [row.gains_tok for row in group],
+            width * 0.92,
+            color=[_colour(row.name) for row in group],
+            alpha=1.0 if index == 0 else 0.45,
+            label=reading,
+        )
+        axis.bar_label(
+            bars,
+            labels=["n/a" if row.gains_share is None else f"{row.gains_share:.0%}" for row in group],
+            fontsize=7,
+        )
+    axis.axhline(0, color="black", linewidth=0.8)
+    axis.set_xticks(range(len(names)), names)
+    axis.set_ylabel("welfare beyond no market, token per episode")
+    axis.set_title("Share of the gains from trade (solid: " + ", pale: ".join(rows) + ")", fontsize=10)
+    axis.grid(axis="y", alpha=0.25)
+    return _save(figure, path)
