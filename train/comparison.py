@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gridmarl.metrics import gains_from_trade, gini, load_variance, peak_to_average, price_gap
-from gridmarl.optimum.planner import Plan
+from gridmarl.optimum.outcome import Plan
 from gridmarl.train.planning import Benchmarks
 from gridmarl.train.rollout import FLOW_NAMES, Episode
 from gridmarl.units import UTOK_PER_TOKEN

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
-from gridmarl.optimum.planner import Plan, plan
+from gridmarl.optimum.outcome import Plan
+from gridmarl.optimum.planner import plan
 from gridmarl.optimum.problem import PlanProblem
 from gridmarl.train.rollout import Episode
 
@@ -23,13 +24,13 @@ def plan_problem(params: TwoStageDRParams, episode: Episode, lane: int) -> PlanP
     """The planner's problem of one lane: the same homes, prices and actual generation that the market saw."""
     gamma = episode.gamma[:, :, lane].T
     return PlanProblem(
-        beta=gamma * 0 + episode.beta,
-        gamma=gamma,
-        d_min=episode.d_min_wh[:, :, lane].T,
-        d_max=episode.d_max_wh[:, :, lane].T,
+        beta_utok_per_wh=gamma * 0 + episode.beta,
+        gamma_ntok_per_wh2=gamma,
+        d_min_wh=episode.d_min_wh[:, :, lane].T,
+        d_max_wh=episode.d_max_wh[:, :, lane].T,
         generation_wh=episode.generation_wh[:, :, lane].T,
-        import_price=episode.import_price[:, lane],
-        export_price=episode.export_price[:, lane],
+        import_price_utok_per_wh=episode.import_price[:, lane],
+        export_price_utok_per_wh=episode.export_price[:, lane],
         shift_share_permille=params.shift_share_permille if params.has_shifting else 0,
         shift_deadline_hours=params.shift_deadline_hours if params.has_shifting else 0,
         discomfort_utok_per_wh=params.discomfort_utok_per_wh,

@@ -108,9 +108,21 @@ def flows(
     prices = torch.stack(
         (price, price, import_price, export_price, reduction_price_, import_price, export_price, penalty_rate)
     )
-    totals = wh.sum(1)
-    upstream = torch.stack((totals[2] - totals[4] + totals[5], totals[3] + totals[6]))
-    return Flows(wh, prices, upstream)
+    return Flows(wh, prices, upstream_exchange(*wh.sum(1)[2:7].unbind()))
+
+
+def upstream_exchange(
+    imported_wh: Tensor, exported_wh: Tensor, accepted_wh: Tensor, shortfall_wh: Tensor, surplus_wh: Tensor
+) -> Tensor:
+    """What the community draws from and feeds into the grid, `[2, E]`, from the totals `[E]` of its flows.
+
+    Unfilled orders go upstream one by one; what happens after the auction (forecast errors, reductions) is netted against
+    them at the community's one meter.
+    """
+    needed = shortfall_wh - surplus_wh - accepted_wh
+    drawn = (imported_wh + needed.clamp(max=0)).clamp(min=0) + (needed - exported_wh).clamp(min=0)
+    fed_in = (exported_wh - needed.clamp(min=0)).clamp(min=0) + (-needed - imported_wh).clamp(min=0)
+    return torch.stack((drawn, fed_in))
 
 
 def prosumer_payments(flow: Flows) -> Tensor:
