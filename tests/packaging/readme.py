@@ -2,8 +2,8 @@
 
 * `python`: run as a program of its own, in an empty folder, warnings as errors.
 * `bash`: every command, in order, in one folder shared by all of them. `make TARGET` must be a step of .ci/run, and a
-  command that one of those targets runs word for word is run there too. Every other command is run here, with the options of
-  `SMALLER` appended where it would take minutes: they may make a run shorter, nothing else.
+  command that one of those targets runs word for word is run there too. Every other command is run here, with the
+  options of `SMALLER` appended where it would take minutes: they may make a run shorter, nothing else.
 * `text`: output or a picture; not run. Any other language is an error, so that no block slips through.
 
 A command that reads the real data files names them below `$GRIDMARL_DATA`; it is skipped where there are none.

@@ -28,8 +28,8 @@ def miniature(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     root = tmp_path_factory.mktemp("miniature")
     text = (repository / "pyproject.toml").read_text(encoding="utf-8")
     (root / "pyproject.toml").write_text(text, encoding="utf-8")
-    layers = tomllib.loads(text)["tool"]["importlinter"]["contracts"][0]["layers"]
-    for name in re.findall(r"\w+", " ".join(layers)):
+    by_id = {contract["id"]: contract for contract in tomllib.loads(text)["tool"]["importlinter"]["contracts"]}
+    for name in re.findall(r"\w+", " ".join(by_id["layers"]["layers"])):
         top = name in {"agents", "envs", "train"}
         folder = root / name if top else root / "gridmarl" / name
         folder.mkdir(parents=True)
@@ -38,7 +38,8 @@ def miniature(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
             (root / "gridmarl").mkdir(exist_ok=True)
             (root / "gridmarl" / name).symlink_to(Path("..") / name)
     (root / "gridmarl" / "__init__.py").touch()
-    (root / "gridmarl" / "ledger" / "replay_rules.py").touch()
+    for module in by_id["independent-replay"]["source_modules"]:
+        (root / module.replace(".", "/")).with_suffix(".py").touch()
     return root
 
 
@@ -75,10 +76,11 @@ def test_an_import_the_wrong_way_breaks_a_contract(miniature: Path, tmp_path: Pa
     assert "BROKEN" in result.stdout
 
 
+@pytest.mark.parametrize("module", ["replay", "verify"])
 @pytest.mark.parametrize("line", ["import torch", "import numpy", "from gridmarl import clearing"])
-def test_the_replay_may_not_use_what_it_checks(miniature: Path, tmp_path: Path, line: str) -> None:
+def test_the_replay_may_not_use_what_it_checks(miniature: Path, tmp_path: Path, module: str, line: str) -> None:
     copy = shutil.copytree(miniature, tmp_path / "copy", symlinks=True)
-    (copy / "gridmarl" / "ledger" / "replay_rules.py").write_text(line + "\n", encoding="utf-8")
+    (copy / "gridmarl" / "ledger" / f"{module}.py").write_text(line + "\n", encoding="utf-8")
     result = run(LINT, copy)
     assert result.returncode == 1
     assert "BROKEN" in result.stdout

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import sysconfig
 import tarfile
+import tomllib
 import zipfile
 from email.parser import Parser
 from pathlib import Path
@@ -44,7 +45,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("fresh") / "venv"
     succeed([sys.executable, "-m", "venv", "--without-pip", home], home.parent)
     binaries = home / ("Scripts" if sys.platform == "win32" else "bin")
-    pip = [sys.executable, "-m", "pip", "--python", binaries / "python"]
+    pip: list[str | Path] = [sys.executable, "-m", "pip", "--python", binaries / "python"]
     succeed([*pip, "install", "--quiet", "--no-deps", "--no-index", "--no-compile", wheel], home.parent)
     code = "import sysconfig; print(sysconfig.get_path('purelib'))"
     site_packages = Path(succeed([binaries / "python", "-c", code], home.parent).strip())
@@ -130,10 +131,10 @@ print(gridmarl.__version__, len(names))
 """
 
 
-def test_every_module_imports_outside_the_repository(installed: Path, tmp_path: Path) -> None:
+def test_every_module_imports_outside_the_repository(repository: Path, installed: Path, tmp_path: Path) -> None:
     program = ["-I", "-W", "error", "-c", _IMPORT_EVERYTHING, str(installed.parent)]
     version, count = succeed([installed / "python", *program], tmp_path).split()
-    assert version == "0.1.0"
+    assert version == tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     assert int(count) > 10
 
 
