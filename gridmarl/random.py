@@ -86,7 +86,7 @@ def philox4x32(
     Returns:
         four int64 tensors of the broadcast shape, values 0 .. 2**32-1.
     """
-    c0, c1, c2, c3, k0, k1 = torch.broadcast_tensors(*counter, *key)  # type: ignore[no-untyped-call]
+    c0, c1, c2, c3, k0, k1 = torch.broadcast_tensors(*counter, *key)
     w0, w1, w2, w3 = _philox(torch.stack((c0, c2)), torch.stack((c1, c3)), torch.stack((k0, k1))).unbind(0)
     return w0, w1, w2, w3
 

@@ -1,1 +1,1 @@
-"""See the modules of this folder."""
+"""Market mechanisms: functions over books of int64 prices and quantities, many lanes at once. See `registry`."""

@@ -1,0 +1,95 @@
+"""Market mechanisms by name: ours, those registered at run time, and those that installed packages offer.
+
+A package adds one without touching ours, by an entry point in its pyproject.toml:
+
+    [project.entry-points."gridmarl.mechanisms"]
+    my_auction = "my_package.auction:clear"
+
+What it points to is called as `Mechanism` says. A name given twice is an error, so that no package replaces another's
+mechanism unseen.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from importlib.metadata import EntryPoint, entry_points
+from typing import Protocol
+
+from torch import Tensor
+
+from gridmarl.clearing.book import Clearing
+from gridmarl.clearing.uniform import clear_uniform
+from gridmarl.errors import ConfigError
+
+ENTRY_POINT_GROUP = "gridmarl.mechanisms"
+
+
+class Mechanism(Protocol):
+    """Clears one book per lane: a pure function of int64 tensors, lanes last, that reads nothing back to the host."""
+
+    def __call__(
+        self,
+        buy_price: Tensor,  # [B, E] µtok/Wh
+        buy_wh: Tensor,  # [B, E]
+        sell_price: Tensor,  # [S, E]
+        sell_wh: Tensor,  # [S, E]
+        floor: Tensor,  # [E] export price
+        cap: Tensor,  # [E] import price
+        start: int | Tensor,  # start of pro-rata rotations
+        /,
+    ) -> Clearing:
+        """Outcome of all lanes."""
+        ...
+
+
+_REGISTERED: dict[str, Mechanism] = {
+    "uniform": clear_uniform,
+    "marginal_pair": partial(clear_uniform, price_rule="marginal_pair"),
+}
+
+
+def _offered() -> dict[str, EntryPoint]:
+    offered: dict[str, EntryPoint] = {}
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        if point.name in _REGISTERED or point.name in offered:
+            raise ConfigError(f"mechanism {point.name!r}: the entry point {point.value!r} takes a name that is in use")
+        offered[point.name] = point
+    return offered
+
+
+def register_mechanism(name: str, mechanism: Mechanism) -> None:
+    """Make a mechanism known by a name for the rest of the process.
+
+    Raises:
+        ConfigError: the name is in use.
+    """
+    if name in mechanism_names():
+        raise ConfigError(f"mechanism {name!r}: the name is in use; in use are {mechanism_names()}")
+    _REGISTERED[name] = mechanism
+
+
+def mechanism_names() -> list[str]:
+    """Names of all mechanisms, sorted; loads none."""
+    return sorted({*_REGISTERED, *_offered()})
+
+
+def get_mechanism(name: str) -> Mechanism:
+    """The mechanism of that name.
+
+    Raises:
+        ConfigError: there is none; the message lists those there are. Also: two packages offer the same name, or what
+            the entry point names cannot be imported or called.
+    """
+    if name in _REGISTERED:
+        return _REGISTERED[name]
+    offered = _offered()
+    if name not in offered:
+        raise ConfigError(f"mechanism {name!r}: there is none; there are {sorted({*_REGISTERED, *offered})}")
+    try:
+        mechanism = offered[name].load()
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"mechanism {name!r}: cannot load {offered[name].value!r}: {error}") from error
+    if not callable(mechanism):
+        raise ConfigError(f"mechanism {name!r}: {offered[name].value!r} is no function")
+    loaded: Mechanism = mechanism
+    return loaded
