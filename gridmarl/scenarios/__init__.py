@@ -1,1 +1,1 @@
-"""See the modules of this folder."""
+"""Prices, households and weather: loaders of public files, calibrated tables, and draws per lane (`scenario.py`)."""
