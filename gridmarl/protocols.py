@@ -131,7 +131,11 @@ class Agent(Protocol):
     learns: bool
 
     def act(self, observation: Tensor, *, explore: bool) -> Tensor:
-        """Actions for `[E, P, F]` observations: `[E, P]` int64 or `[E, P, size]` float32."""
+        """Actions for `[E, P, F]` observations: `[E, P]` int64 or `[E, P, size]` float32.
+
+        With `explore=False` a learning agent takes any number of lanes and changes none of its state, so that one
+        object can be trained on many lanes and evaluated on few.
+        """
         ...
 
     def learn(self, transition: Transition) -> dict[str, float]:

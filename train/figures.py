@@ -131,3 +131,28 @@ def gains_bars(rows: Mapping[str, Sequence[Row]], path: Path) -> Path:
     axis.set_title("Share of the gains from trade (solid: " + ", pale: ".join(rows) + ")", fontsize=10)
     axis.grid(axis="y", alpha=0.25)
     return _save(figure, path)
+
+
+def learning_curve(
+    metrics: Sequence[Mapping[str, str]], levels: Mapping[str, float], path: Path, agent: str
+) -> Path:
+    """Return per prosumer and episode while training and in evaluations, against the optimum and truthful bidding.
+
+    Args:
+        metrics: rows of a run's metrics.csv.
+        levels: references in the same unit, on the episodes of the evaluations.
+    """
+    figure, axis = plt.subplots(figsize=(8, 4), layout="constrained")
+    for column, label, style in (("return", "while exploring", ":"), ("eval_return", "held-out episodes", "-o")):
+        points = [(int(row["env_steps"]), float(row[column])) for row in metrics if row.get(column)]
+        if points:
+            axis.plot(*zip(*points, strict=True), style, color=_colour("deep Q"), markersize=3, label=f"{agent}: {label}")
+    shown = {"optimum": "aggregator", "truthful": "truthful", "no market": "no market"}
+    for name, level in levels.items():
+        axis.axhline(level, color=_colour(shown.get(name, name)), linestyle="--", linewidth=1.2, label=name)
+    axis.set_xlabel("steps of one lane")
+    axis.set_ylabel("token per prosumer and episode")
+    axis.set_title("Learning against the optimum")
+    axis.grid(alpha=0.25)
+    axis.legend(fontsize=8)
+    return _save(figure, path)

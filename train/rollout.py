@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -54,8 +54,7 @@ class Episode:
     d_min_wh: Integers  # [T, P, E]
     d_max_wh: Integers  # [T, P, E]
     generation_wh: Integers  # [T, P, E]
-    beta: int = 0
-    counts: dict[str, int] = field(default_factory=dict)
+    beta: int
 
     @property
     def upstream_utok(self) -> Integers:
@@ -77,9 +76,9 @@ class Episode:
 
 
 def play(
-    env: BatchedTwoStageDR, agent: Agent, seed: int, on_step: Callable[[], None] | None = None
+    env: BatchedTwoStageDR, agent: Agent, seed: int, on_hour: Callable[[Settled], object] | None = None
 ) -> Episode:
-    """One episode of a policy that does not explore and does not learn."""
+    """One episode of a policy that does not explore and does not learn; `on_hour` sees each settled hour."""
     hours: list[dict[str, torch.Tensor]] = []
     observation = env.reset(seed)
     beta = env.state.beta
@@ -89,8 +88,8 @@ def play(
         observation = result.observation
         if env.settled is not None:
             hours.append(_hour_columns(env, env.settled, beta))
-        if on_step is not None:
-            on_step()
+            if on_hour is not None:
+                on_hour(env.settled)
         if bool(result.truncated[0]):
             break
     columns = {name: torch.stack([hour[name] for hour in hours]).cpu().numpy() for name in hours[0]}

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -98,3 +99,12 @@ def write_metrics(path: Path, results: Mapping[str, Sequence[Row]]) -> None:
                 values = asdict(row)
                 flows = [row.operator_flows_tok.get(name, "") for name in FLOW_NAMES]
                 writer.writerow([reading, *(values[name] for name in names), *flows])
+
+
+def without_nan(value: Any) -> Any:
+    """JSON has no NaN: None instead."""
+    if isinstance(value, dict):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -102,8 +102,11 @@ class BatchedTwoStageDR:
             self.on_hour(hour_record(result.settled))
         final = observation = observe(self.params, self._state, self._scales)
         if result.closed and self.auto_reset:
+            # accounts live on, so that one chain of blocks can hold episode after episode
+            balances = self._state.balances
             self._episode += 1
             observation = self._start()
+            self._state = self._state.with_changes(balances=balances)
             self.settled = result.settled
         flags = torch.full((self.num_envs,), result.closed, device=self.device)
         reward = (result.reward_utok.to(torch.float32) * (1.0 / UTOK_PER_TOKEN)).T
