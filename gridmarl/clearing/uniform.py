@@ -59,7 +59,7 @@ def _least_by_bisection(limit: Tensor, energy: Tensor, supply: Tensor, floor: Te
     int32 ticks above the floor halve the memory that a pass reads, and the sign of a difference is a mask of all ones
     or all zeros: in eager mode twice as fast as int64 compare and multiply. Sums are int64 (torch's rule for `sum`).
     """
-    ticks = (limit - floor).clamp(-1, 1 << bits).to(torch.int32)
+    ticks = (limit - floor).clamp(0, (1 << bits) - 1).to(torch.int32)
     energy = energy.to(torch.int32)
     least = torch.zeros_like(floor, dtype=torch.int32)
     for bit in reversed(range(bits)):

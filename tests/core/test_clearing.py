@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from functools import partial
 from itertools import product
@@ -11,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch._dynamo.testing import CompileCounterWithBackend
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gridmarl.clearing.book import Clearing, validate_book
@@ -169,6 +171,30 @@ def test_the_largest_book() -> None:
         limits = (-MAX_PRICE_UTOK_PER_WH, MAX_PRICE_UTOK_PER_WH)
         assert_equals_oracle([buys], [sells], *limits, [7], "marginal_pair", route)
         assert_equals_oracle([sells], [buys], *limits, [7], "uniform", route)
+
+
+@pytest.mark.parametrize("limit", [-MAX_PRICE_UTOK_PER_WH, MAX_PRICE_UTOK_PER_WH - 1, MAX_PRICE_UTOK_PER_WH])
+def test_default_price_bits_cover_the_whole_range(limit: int) -> None:
+    book = (torch.tensor([[limit]]), torch.tensor([[2]]), torch.tensor([[-MAX_PRICE_UTOK_PER_WH]]), torch.tensor([[1]]))
+    ends = torch.tensor([-MAX_PRICE_UTOK_PER_WH]), torch.tensor([MAX_PRICE_UTOK_PER_WH])
+    for route in ROUTES:
+        assert clear_uniform(*book, *ends, 0, route=route).price.tolist() == [limit]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # inductor's own imports
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_equals_eager_without_graph_breaks_or_a_graph_per_period() -> None:
+    torch.compiler.reset()
+    lanes = 64
+    book = random_book(8, 8, lanes, seed=4)
+    floor, cap = torch.full((lanes,), -30), torch.full((lanes,), 30)
+    clear = partial(clear_uniform, price_rule="marginal_pair", price_bits=6, route="bisection")
+    graphs = CompileCounterWithBackend("inductor")
+    compiled = torch.compile(clear, fullgraph=True, backend=graphs)
+    for start in range(6):
+        assert_same(compiled(*book, floor, cap, start), clear(*book, floor, cap, start))
+    assert graphs.frame_count <= 3  # start 0, start 1, then any start
 
 
 @pytest.mark.parametrize(
