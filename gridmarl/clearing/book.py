@@ -25,7 +25,7 @@ class Clearing(NamedTuple):
 def _check_range(name: str, values: Tensor, low: int, high: int) -> None:
     bad = (values < low) | (values > high)
     if bad.any():
-        where = [int(position) for position in bad.nonzero()[0]]
+        where = bad.nonzero()[0].tolist()
         raise DataError(f"{name}{where} = {int(values[bad][0])}: allowed are {low} .. {high}")
 
 
