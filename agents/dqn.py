@@ -1,0 +1,291 @@
+"""Deep Q-learning with experience replay on `[E, P, F]` tensors: the algorithm of chapter 7, stage 1.
+
+One step: act epsilon-greedily (the chapter's rho), store the transition in the replay memory D, draw a minibatch from
+D, form the target y = r for a terminal step, else r + discount * max_a Q(next), and take a gradient step on (y - Q)^2
+or its Huber variant. All agents and lanes go through each line at once.
+
+Differences from the chapter: its figure writes the market price's symbol where the discount belongs and max where
+argmax belongs; here they are discount and argmax. A target network, double and dueling learning are standard additions;
+`double=False, dueling=False, loss="mse", target_interval=1, stateless=True` is the chapter's text.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gridmarl.agents.dqn_config import DQNConfig
+from gridmarl.agents.networks import ActionValueTable, StackedQNetwork, clip_network_gradients
+from gridmarl.agents.registry_options import from_options
+from gridmarl.agents.replay import Batch, ReplayMemory, RunningMoments
+from gridmarl.errors import ConfigError
+from gridmarl.protocols import AgentContext, Transition
+from gridmarl.random import MASK, MAX_TOTAL, Purpose, below, draw, lane_keys
+
+OUTSIDE_OPTION = "outside_option_tok"
+_WORDS = 4  # random words per Philox draw
+
+
+class DQN:
+    """Deep Q-learning agent for discrete actions; an `Agent` (see gridmarl.protocols). Options: `DQNConfig`.
+
+    `N` networks are trained: `N = 1` (policy "shared") or `N = P` ("independent" or `stateless`). Independent agents
+    never see each other's transitions; a minibatch takes the same `B` slots for all of them, each agent its own
+    transition of the slot (Omidshafiei et al., "Deep decentralized multi-task multi-agent RL under partial
+    observability", 2017, use such concurrent draws).
+
+    Every random choice is a function of (seed, counter), and the counters are in `state_dict`, so a run can be resumed
+    bit for bit.
+
+    Raises:
+        ConfigError: unknown or refused options, a continuous action space, or a memory smaller than one step of all
+            lanes.
+    """
+
+    name = "dqn"
+    learns = True
+
+    def __init__(self, context: AgentContext) -> None:
+        self.config = config = from_options(DQNConfig, context.options, "dqn")
+        spec = context.action_spec
+        if spec.kind != "discrete" or spec.num_actions < 1:
+            raise ConfigError(f"dqn: action_spec.kind={spec.kind!r}; allowed is 'discrete' (a grid of actions)")
+        self.num_envs, self.num_agents, self.num_actions = context.num_envs, context.num_agents, spec.num_actions
+        self.device = context.device
+        self._separate = config.policy == "independent" or config.stateless
+        self.num_networks = self.num_agents if self._separate else 1
+        # A table reads no features, so its replay memory stores none.
+        self._width = 0 if config.stateless else len(context.observation_fields)
+        names = [item.name for item in context.observation_fields]
+        wanted = config.outside_option != "ignore" and OUTSIDE_OPTION in names
+        self._outside: int | None = names.index(OUTSIDE_OPTION) if wanted else None
+        # With two steps per hour (learned reductions), the hour's surplus is earned in the second.
+        two_steps = "reduction" in spec.names and "stage" in names
+        self._stage: int | None = names.index("stage") if two_steps else None
+
+        generator = torch.Generator().manual_seed(context.seed)
+        self.online = self._make_network(generator)
+        self.target = self._make_network(generator).requires_grad_(False)
+        self.target.load_state_dict(self.online.state_dict())
+        self._parameters = list(self.online.parameters())
+        # One kernel for all parameters where there is one.
+        fused = self.device.type in ("cpu", "cuda")
+        self.optimiser = torch.optim.Adam(self._parameters, lr=config.learning_rate, fused=fused)
+
+        if config.replay_capacity * self.num_agents >= MAX_TOTAL:
+            raise ConfigError(
+                f"dqn: replay_capacity={config.replay_capacity} x {self.num_agents} agents; allowed are fewer than "
+                f"{MAX_TOTAL} transitions"
+            )
+        self.memory = ReplayMemory(config.replay_capacity, self.num_envs, self.num_agents, self._width, self.device)
+        shape = (self.num_agents,) if self._separate else ()
+        self._observation_moments = RunningMoments((*shape, self._width), self.device)
+        self._reward_moments = RunningMoments(shape, self.device)
+
+        self._one_hot = torch.eye(self.num_agents, device=self.device)
+        self._explore_keys = lane_keys(context.seed, self.num_envs, device=self.device)
+        self._replay_keys = lane_keys(context.seed, config.batch_size, device=self.device)
+        self._explore_words: tuple[int, Tensor] | None = None
+        self._replay_words: tuple[int, Tensor] | None = None
+        self._explorations = 0  # act(explore=True) calls
+        self._updates = 0  # gradient steps
+        self._learn_calls = 0
+
+    def _make_network(self, generator: torch.Generator) -> nn.Module:
+        config = self.config
+        if config.stateless:
+            return ActionValueTable(self.num_networks, self.num_actions).to(self.device)
+        width = self._width + (self.num_agents if config.agent_id else 0)
+        network = StackedQNetwork(self.num_networks, width, self.num_actions, config.hidden, config.dueling, generator)
+        return network.to(self.device)
+
+    @property
+    def epsilon(self) -> float:
+        """Share of random actions now, by the linear schedule."""
+        config = self.config
+        steps = self._learn_calls * self.num_envs
+        if steps >= config.exploration_steps:
+            return config.epsilon_end
+        progress = steps / config.exploration_steps
+        return config.epsilon_start + progress * (config.epsilon_end - config.epsilon_start)
+
+    # Acting -----------------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def act(self, observation: Tensor, *, explore: bool) -> Tensor:
+        """Greedy actions `[E, P]` int64 for `[E, P, F]` observations; with `explore`, epsilon-greedy."""
+        greedy = self.action_values(observation).argmax(dim=-1)
+        if not explore:
+            return greedy
+        choose, pick = self._exploration_words()
+        random = below(pick, self.num_actions)
+        return torch.where(choose < int(self.epsilon * (MASK + 1)), random, greedy)
+
+    def action_values(self, observation: Tensor) -> Tensor:
+        """Q of the online network, `[E, P, A]` float32, for `[E, P, F]` observations."""
+        observation = observation[..., : self._width]
+        if self._separate:
+            values: Tensor = self.online(self._features(observation, None))
+            return values.transpose(0, 1)
+        rows = observation.flatten(0, 1)
+        agent = torch.arange(rows.shape[0], device=rows.device) % self.num_agents
+        values = self.online(self._features(rows, agent))
+        return values.view(observation.shape[0], self.num_agents, self.num_actions)
+
+    def _by_network(self, values: Tensor) -> Tensor:
+        """`[B, P, ...]` to `[P, B, ...]` for separate networks, `[B, ...]` to `[1, B, ...]` for a shared one."""
+        return values.transpose(0, 1) if self._separate else values.unsqueeze(0)
+
+    def _features(self, observation: Tensor, agent: Tensor | None) -> Tensor:
+        """Network input `[N, B, F']`; `agent` `[B]` says whose rows they are where the network is shared."""
+        if self.config.normalise_observations:
+            observation = self._observation_moments.normalise(observation)
+        if self.config.agent_id and agent is not None:
+            observation = torch.cat((observation, self._one_hot[agent]), dim=-1)
+        return self._by_network(observation)
+
+    def _exploration_words(self) -> tuple[Tensor, Tensor]:
+        """Two random words per lane and agent, `[E, P]`; one Philox draw serves two calls."""
+        period, part = divmod(self._explorations, _WORDS // 2)
+        if self._explore_words is None or self._explore_words[0] != period:
+            words = draw(self._explore_keys, period, Purpose.EXPLORE, num_agents=self.num_agents)
+            self._explore_words = (period, words.transpose(1, 2))
+        self._explorations += 1
+        words = self._explore_words[1]
+        return words[2 * part], words[2 * part + 1]
+
+    # Learning ---------------------------------------------------------------------------------------------------------
+
+    def learn(self, transition: Transition) -> dict[str, float]:
+        """Store one step of all lanes and take `updates_per_step` gradient steps.
+
+        Returns loss, gradient norm and mean Q (means over networks) and epsilon, every `log_every` calls; else nothing.
+        """
+        self._store(transition)
+        self._learn_calls += 1
+        if self._learn_calls * self.num_envs < self.config.learning_starts:
+            return {}
+        for _ in range(self.config.updates_per_step):
+            measured = self._update()
+        if self._learn_calls % self.config.log_every:
+            return {}
+        loss, gradient_norm, value = torch.stack(measured).tolist()
+        return {"loss": loss, "gradient_norm": gradient_norm, "q_mean": value, "epsilon": self.epsilon}
+
+    @torch.no_grad()
+    def _store(self, transition: Transition) -> None:
+        """Shape the reward, update the moments, add to the replay memory."""
+        config = self.config
+        terminal = (
+            transition.terminated if config.bootstrap_truncation else transition.terminated | transition.truncated
+        )
+        terminal = terminal.unsqueeze(-1).expand(-1, self.num_agents)
+        reward = transition.reward
+        if self._outside is not None:
+            reward = reward - self._outside_option(transition.observation)
+            if config.outside_option == "potential":
+                later = self._outside_option(transition.next_observation)
+                reward = reward + config.discount * later.masked_fill(terminal, 0.0)
+        observation = transition.observation[..., : self._width]
+        if config.normalise_observations and self._width:
+            self._observation_moments.update(observation if self._separate else observation.flatten(0, 1))
+        if config.normalise_rewards:
+            self._reward_moments.update(reward if self._separate else reward.flatten())
+        following = transition.next_observation[..., : self._width]
+        self.memory.add(Batch(observation, transition.action, reward, following, terminal))
+
+    def _outside_option(self, observation: Tensor) -> Tensor:
+        """What the prosumer would earn without a market in the hour that this step settles, tokens, `[E, P]`."""
+        assert self._outside is not None
+        value = observation[..., self._outside]
+        return value if self._stage is None else value * observation[..., self._stage]
+
+    def _sample(self) -> tuple[Batch, Tensor | None]:
+        """A minibatch drawn uniformly with replacement: `[B, P, ...]` for separate networks.
+
+        For a shared network `[B, ...]`, and the agent `[B]` of each row.
+        """
+        period, part = divmod(self._updates, _WORDS)
+        if self._replay_words is None or self._replay_words[0] != period:
+            self._replay_words = (period, draw(self._replay_keys, period, Purpose.REPLAY))
+        words = self._replay_words[1][part]
+        if self._separate:
+            return self.memory.by_slot(below(words, self.memory.size)), None
+        index = below(words, self.memory.size * self.num_agents)
+        return self.memory.by_transition(index), index % self.num_agents
+
+    def _update(self) -> tuple[Tensor, Tensor, Tensor]:
+        """One gradient step of every network; returns loss, gradient norm and mean Q on the device, `[]` each."""
+        batch, agent = self._sample()
+        action = self._by_network(batch.action).unsqueeze(-1)
+        target = self._target_value(batch, agent)
+        value = self.online(self._features(batch.observation, agent)).gather(-1, action).squeeze(-1)
+        if self.config.loss == "huber":
+            error = functional.smooth_l1_loss(value, target, reduction="none")
+        else:
+            error = (value - target).square()
+        # The sum over networks leaves each network the gradient that it would have alone.
+        loss = error.mean(dim=1)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.sum().backward()
+        norm = clip_network_gradients(self._parameters, self.config.max_gradient_norm)
+        self.optimiser.step()
+        self._updates += 1
+        if self._updates % self.config.target_interval == 0:
+            self._update_target()
+        return loss.detach().mean(), norm.mean(), value.detach().mean()
+
+    @torch.no_grad()
+    def _target_value(self, batch: Batch, agent: Tensor | None) -> Tensor:
+        """The chapter's y, `[N, B]`: r for a terminal step, else r + discount * max_a Q(next)."""
+        following = self._features(batch.next_observation, agent)
+        later = self.target(following)
+        chooser = self.online(following) if self.config.double else later
+        best = chooser.argmax(dim=-1, keepdim=True)
+        value = later.gather(-1, best).squeeze(-1).masked_fill(self._by_network(batch.terminal), 0.0)
+        reward = self._reward_moments.scale(batch.reward) if self.config.normalise_rewards else batch.reward
+        y: Tensor = self._by_network(reward) + self.config.discount * value
+        return y
+
+    @torch.no_grad()
+    def _update_target(self) -> None:
+        for target, online in zip(self.target.parameters(), self._parameters, strict=True):
+            target.lerp_(online, self.config.target_mix)
+
+    # Checkpoints ------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Networks, optimiser, moments, replay memory and counters: everything for a bit-identical continuation."""
+        return {
+            # Copies: torch's own state_dicts share memory with what goes on changing.
+            "online": deepcopy(self.online.state_dict()),
+            "target": deepcopy(self.target.state_dict()),
+            "optimiser": deepcopy(self.optimiser.state_dict()),
+            "memory": self.memory.state_dict(),
+            "observation_moments": self._observation_moments.state_dict(),
+            "reward_moments": self._reward_moments.state_dict(),
+            "explorations": self._explorations,
+            "updates": self._updates,
+            "learn_calls": self._learn_calls,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state_dict()`; the agent must have been built with the same context.
+
+        Raises:
+            ConfigError: the saved memory does not fit this agent's.
+        """
+        self.memory.load_state_dict(state["memory"])
+        self.online.load_state_dict(state["online"])
+        self.target.load_state_dict(state["target"])
+        self.optimiser.load_state_dict(deepcopy(state["optimiser"]))
+        self._observation_moments.load_state_dict(state["observation_moments"])
+        self._reward_moments.load_state_dict(state["reward_moments"])
+        self._explorations = state["explorations"]
+        self._updates = state["updates"]
+        self._learn_calls = state["learn_calls"]
+        self._explore_words = self._replay_words = None

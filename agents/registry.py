@@ -1,0 +1,92 @@
+"""Agents by name: our own, those registered at run time, and those that other packages provide as entry points.
+
+A package provides an agent through the entry-point group `gridmarl.agents`: the entry's name is the agent's, its object
+a factory `AgentContext -> Agent` (a class will do). The options are in `context.options`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, cast
+
+from gridmarl.errors import ConfigError
+from gridmarl.protocols import Agent, AgentContext
+
+ENTRY_POINT_GROUP = "gridmarl.agents"
+AgentFactory = Callable[[AgentContext], Agent]
+
+# Imported when asked for, so that listing the names costs nothing.
+_BUILTIN: dict[str, str] = {
+    "dqn": "gridmarl.agents.dqn:DQN",
+    "truthful": "gridmarl.agents.heuristics:Truthful",
+    "zero_intelligence": "gridmarl.agents.heuristics:ZeroIntelligence",
+    "always_cap": "gridmarl.agents.heuristics:AlwaysCap",
+    "inflate": "gridmarl.agents.heuristics:Inflate",
+    "comfort": "gridmarl.agents.heuristics:Comfort",
+}
+_registered: dict[str, AgentFactory] = {}
+
+
+def register_agent(name: str, factory: AgentFactory) -> None:
+    """Add an agent at run time.
+
+    Raises:
+        ConfigError: the name is taken.
+    """
+    if name in agent_names():
+        raise ConfigError(f"agent {name!r} exists already; allowed is a name other than {', '.join(agent_names())}")
+    _registered[name] = factory
+
+
+def _provided() -> dict[str, EntryPoint]:
+    """Entry points of other packages. None can replace an agent of ours: one that bears its name is left out."""
+    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP) if point.name not in _BUILTIN}
+
+
+def agent_names() -> list[str]:
+    """Every name that `make_agent` knows, sorted."""
+    return sorted({*_BUILTIN, *_registered, *_provided()})
+
+
+def _load_builtin(target: str) -> AgentFactory:
+    module, _, attribute = target.partition(":")
+    return cast(AgentFactory, getattr(import_module(module), attribute))
+
+
+def agent_factory(name: str) -> AgentFactory:
+    """The factory behind a name.
+
+    Raises:
+        ConfigError: no such agent (lists those there are), or its entry point does not load or is not callable.
+    """
+    if name in _BUILTIN:
+        return _load_builtin(_BUILTIN[name])
+    if name in _registered:
+        return _registered[name]
+    point = _provided().get(name)
+    if point is None:
+        raise ConfigError(f"no agent {name!r}; there are {', '.join(agent_names())}")
+    try:
+        factory = point.load()
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"agent {name!r}: entry point {point.value!r} does not load: {error}") from error
+    if not callable(factory):
+        raise ConfigError(
+            f"agent {name!r}: entry point {point.value!r} is not callable; allowed is AgentContext -> Agent"
+        )
+    return cast(AgentFactory, factory)
+
+
+def make_agent(name: str, context: AgentContext, **options: Any) -> Agent:
+    """Build an agent; `options` are added to `context.options`.
+
+    Raises:
+        ConfigError: no such agent, a refused option, spaces it cannot act in, or a product that is no `Agent`.
+    """
+    agent = agent_factory(name)(replace(context, options={**context.options, **options}))
+    if not isinstance(agent, Agent):
+        raise ConfigError(f"agent {name!r}: its factory returned {type(agent).__name__}, which is not an Agent")
+    return agent
