@@ -1,4 +1,4 @@
-"""Environments, one folder each with the same file names. Importing this registers them with PettingZoo, and nothing more."""
+"""Environments, one folder each with the same file names; importing this registers them with PettingZoo, no more."""
 
 if __name__ != "gridmarl.envs":
     raise ImportError("import gridmarl.envs, not envs: the folder at the repository root is not a package of its own")

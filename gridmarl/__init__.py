@@ -12,7 +12,8 @@ try:
 except PackageNotFoundError:  # running from a checkout that was never installed
     __version__ = "0.0.0"
 
-# The four folders stand at the repository root and are linked into this one. A checkout without symbolic links (Windows,
+# The four folders stand at the repository root and are linked into this one. A checkout without symbolic links
+# (Windows,
 # an unpacked sdist) finds them one level up instead.
 _root = Path(__file__).resolve().parent.parent
 if (_root / "pyproject.toml").is_file() and not (_root / "gridmarl" / "envs").is_dir():

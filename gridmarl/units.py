@@ -7,7 +7,8 @@ Bounds (validated where data come in, so that no product or prefix sum can overf
 
 * `abs(price) <= MAX_PRICE_UTOK_PER_WH` = 10,000,000 (100,000 AUD/MWh; the NEM's range is -1,000 .. 20,300);
 * energy of one order `<= MAX_ORDER_WH` = 100,000,000 (100 MWh in an hour);
-* energy of one side of a book `<= MAX_BOOK_WH` = 3,000,000,000, so that pro-rata products (`R * C <= 9e18`) fit in int64.
+* energy of one side of a book `<= MAX_BOOK_WH` = 3,000,000,000, so that pro-rata products (`R * C <= 9e18`) fit in
+int64.
 """
 
 from __future__ import annotations

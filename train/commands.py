@@ -75,7 +75,9 @@ class List:
         console.print("Mechanisms: " + ", ".join(mechanism_names()))
         for entry in known.values():
             fields = getattr(entry.load("batched"), "observation_fields", ())
-            shown = Table("field", "unit", "scale", "meaning", title=f"Observation of {entry.name}", title_justify="left")
+            shown = Table(
+                "field", "unit", "scale", "meaning", title=f"Observation of {entry.name}", title_justify="left"
+            )
             for item in fields:
                 shown.add_row(item.name, item.unit, f"{item.scale:.3g}", item.meaning)
             console.print(shown)

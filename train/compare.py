@@ -1,4 +1,4 @@
-"""`gridmarl compare`: the same market played by each policy, beside the benchmarks by definition, under both readings."""
+"""`gridmarl compare`: one market played by each policy, beside the benchmarks by definition, under both readings."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from gridmarl.agents.registry import make_agent
 from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
 from gridmarl.protocols import Agent, AgentContext
 from gridmarl.scenarios.scenario import Scenario
+from gridmarl.train.checkpoint import CHECKPOINT_FILE
 from gridmarl.train.comparison import Profile, Row, market_profile, market_row, plan_profile, plan_row
 from gridmarl.train.config import TrainConfig
 from gridmarl.train.figures import gains_bars, load_before_and_after, price_against_billing_cost
 from gridmarl.train.ledger_run import play_sealed
-from gridmarl.train.loop import CHECKPOINT_FILE, build_agent, train
+from gridmarl.train.loop import build_agent, train
 from gridmarl.train.options import MarketOptions, parse_settings
 from gridmarl.train.planning import Benchmarks, plan_benchmarks
 from gridmarl.train.rollout import Episode, play
@@ -32,7 +33,8 @@ Reading = Literal["two_settlement", "additive"]
 
 @dataclass(kw_only=True)
 class Compare(MarketOptions):
-    """Train deep-Q prosumers and compare: no market, zero-intelligence, truthful, inflate, deep Q, central aggregator."""
+    """Train deep-Q prosumers and compare: no market, zero-intelligence, truthful, inflate, deep Q, central
+    aggregator."""
 
     dr_settlement: Literal["both", "two_settlement", "additive"] = "both"
     """Which reading of the demand-response incentive; both are shown by default."""

@@ -91,9 +91,7 @@ def load_before_and_after(profiles: Mapping[str, Profile], path: Path, title: st
             )
             continue
         colour = _colour(name)
-        axis.stairs(
-            profile.load_before_kwh, edges, color=colour, alpha=0.45, label=f"{name}: stage 1", baseline=None
-        )
+        axis.stairs(profile.load_before_kwh, edges, color=colour, alpha=0.45, label=f"{name}: stage 1", baseline=None)
         axis.stairs(
             profile.load_after_kwh, edges, color=colour, linewidth=2.0, label=f"{name}: after stage 2", baseline=None
         )
@@ -133,9 +131,7 @@ def gains_bars(rows: Mapping[str, Sequence[Row]], path: Path) -> Path:
     return _save(figure, path)
 
 
-def learning_curve(
-    metrics: Sequence[Mapping[str, str]], levels: Mapping[str, float], path: Path, agent: str
-) -> Path:
+def learning_curve(metrics: Sequence[Mapping[str, str]], levels: Mapping[str, float], path: Path, agent: str) -> Path:
     """Return per prosumer and episode while training and in evaluations, against the optimum and truthful bidding.
 
     Args:
@@ -146,7 +142,9 @@ def learning_curve(
     for column, label, style in (("return", "while exploring", ":"), ("eval_return", "held-out episodes", "-o")):
         points = [(int(row["env_steps"]), float(row[column])) for row in metrics if row.get(column)]
         if points:
-            axis.plot(*zip(*points, strict=True), style, color=_colour("deep Q"), markersize=3, label=f"{agent}: {label}")
+            axis.plot(
+                *zip(*points, strict=True), style, color=_colour("deep Q"), markersize=3, label=f"{agent}: {label}"
+            )
     shown = {"optimum": "aggregator", "truthful": "truthful", "no market": "no market"}
     for name, level in levels.items():
         axis.axhline(level, color=_colour(shown.get(name, name)), linestyle="--", linewidth=1.2, label=name)

@@ -52,5 +52,3 @@ def play_sealed(
     with LedgerWriter(path, rules) as writer:
         chain = LaneChains(rules, [0], writers={0: writer})
         return play(env, agent, seed, on_hour=lambda settled: chain.append(hour_record(settled)))
-
-

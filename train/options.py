@@ -17,6 +17,7 @@ from gridmarl.envs.two_stage_dr.batched import BatchedTwoStageDR
 from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
 from gridmarl.errors import ConfigError
 from gridmarl.scenarios.scenario import Scenario, default_scenario, load_scenario
+from gridmarl.units import PERMILLE
 
 
 @dataclass(kw_only=True)
@@ -49,12 +50,16 @@ class MarketOptions:
     def parameters(self, **overrides: Any) -> TwoStageDRParams:
         """Parameters of the environment, from --config, --set, --days and the caller, in this order of precedence."""
         values: dict[str, Any] = {"horizon_hours": 24 * self.days}
+        if self.homes:
+            values["pv_scale_permille"] = PERMILLE  # recorded photovoltaics as they were
         values |= read_config(self.config)
         values |= parse_settings(self.set)
         values |= overrides
         params: TwoStageDRParams = environment(self.env).load("params").from_dict(values)
         if self.start is not None and params.horizon_hours > 24 * self.days:
-            raise ConfigError(f"horizon_hours: {params.horizon_hours}, allowed is at most the window of {self.days} days")
+            raise ConfigError(
+                f"horizon_hours: {params.horizon_hours}, allowed is at most the window of {self.days} days"
+            )
         return params
 
     def scenario(self) -> Scenario:
@@ -64,7 +69,7 @@ class MarketOptions:
         return load_scenario(self.prices or None, self.homes or None, self.region, self.start, self.days)
 
     def training_scenario(self) -> Scenario:
-        """What agents learn on: not the days they are compared on. For a window of real days: the calibrated default."""
+        """What agents learn on: not the days they are compared on; for a window of real days the calibrated default."""
         return self.scenario() if self.start is None else default_scenario()
 
     def batched(self, params: TwoStageDRParams, scenario: Scenario, num_envs: int, **kwargs: Any) -> BatchedTwoStageDR:

@@ -65,7 +65,7 @@ class Episode:
     def operator_utok(self) -> Integers:
         """Change of the operator's account, `[T, E]`: what comes in less what goes out."""
         kind = dict(zip(FLOW_NAMES, self.flow_utok.transpose(1, 0, 2), strict=True))
-        received = kind["import"] + kind["shortfall"] + kind["penalty"]
+        received: Integers = kind["import"] + kind["shortfall"] + kind["penalty"]
         return received - kind["export"] - kind["reduction"] - kind["surplus"] - self.upstream_utok
 
     @property

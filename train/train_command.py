@@ -110,9 +110,7 @@ def _levels(options: Train, params: TwoStageDRParams, seed: int) -> dict[str, fl
     }
 
 
-def _final_rows(
-    options: Train, params: TwoStageDRParams, scenario: Scenario, agent: Agent, folder: Path
-) -> list[Row]:
+def _final_rows(options: Train, params: TwoStageDRParams, scenario: Scenario, agent: Agent, folder: Path) -> list[Row]:
     seed = evaluation_seed(options.seed)
     lanes = options.eval_lanes
     continuous = replace(params, action_space="continuous")

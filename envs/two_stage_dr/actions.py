@@ -1,8 +1,9 @@
 """Actions: normalised numbers or grid indices, turned into integers at the border.
 
-Continuous: `[E, P, size]` float32 in [-1, 1]. An entry `a` becomes a level `floor((a + 1) * 32768 + 1/2)` in 0 .. 65536, and the
-level picks a point of an integer range: `low + ((high - low) * level) >> 16`. Every integer of a range up to 65,536 wide can
-be hit exactly: by `level = ceil(offset * 65536 / range)`.
+Continuous: `[E, P, size]` float32 in [-1, 1]. An entry `a` becomes a level `floor((a + 1) * 32768 + 1/2)` in 0 ..
+65536, and the
+level picks a point of an integer range: `low + ((high - low) * level) >> 16`. Every integer of a range up to 65,536
+wide can be hit exactly: by `level = ceil(offset * 65536 / range)`.
 
 | entry | range |
 |---|---|
@@ -11,11 +12,12 @@ be hit exactly: by `level = ceil(offset * 65536 / range)`.
 | battery (with a battery) | -power .. power, W, limited by charge and room |
 | reduction (stage2="learned", second step) | 0 .. d - d_min, Wh, offered if the prosumer takes part and pi_DR > 0 |
 
-Discrete: `[E, P]` int64, a row of `ActionSpec.grid`, which spells out the continuous action it stands for. With stage2="learned"
+Discrete: `[E, P]` int64, a row of `ActionSpec.grid`, which spells out the continuous action it stands for. With
+stage2="learned"
 the same index is read as a row of bids in the first step and, modulo `reduction_levels`, as a reduction in the second.
 
-NaN and out-of-range entries are clamped (NaN to -1, indices to the grid) and counted in `State.clamped_actions`; the PettingZoo
-interface refuses them instead.
+NaN and out-of-range entries are clamped (NaN to -1, indices to the grid) and counted in `State.clamped_actions`; the
+PettingZoo interface refuses them instead.
 """
 
 from __future__ import annotations
@@ -83,10 +85,10 @@ def quantise(params: TwoStageDRParams, spec: ActionSpec, actions: Tensor) -> tup
     if spec.grid is not None:
         inside = actions.clamp(0, spec.num_actions - 1)
         clamped = (inside != actions).sum(1)
-        entries = spec.grid[inside]
+        entries = spec.grid.index_select(0, inside.flatten()).unflatten(0, inside.shape)
     else:
         entries = actions
-        clamped = (~(entries.abs() <= 1.0)).sum((1, 2))
+        clamped = (entries.abs() <= 1.0).logical_not().sum((1, 2))  # NaN counts too
     safe = torch.nan_to_num(entries, nan=-1.0).clamp(-1.0, 1.0)
     levels = torch.floor((safe + 1.0) * HALF_LEVELS + 0.5).to(torch.int64).permute(2, 1, 0)
     named = dict(zip(spec.names, levels.unbind(0), strict=True))

@@ -1,4 +1,4 @@
-"""Many lanes of TwoStageDR behind one handle: the batched protocol for native trainers (gridmarl.protocols.BatchedEnv)."""
+"""Many lanes of TwoStageDR behind one handle: gridmarl.protocols.BatchedEnv, for native trainers."""
 
 from __future__ import annotations
 
@@ -94,9 +94,7 @@ class BatchedTwoStageDR:
 
     def step(self, actions: Tensor, alpha_permille: Tensor | None = None) -> BatchStep:
         """One step of all lanes; rewards in tokens. `alpha_permille` `[E]`: the operator's choice, if it has one."""
-        self._state, result = step(
-            self.params, self.action_spec, self.scenario, self.state, actions, alpha_permille
-        )
+        self._state, result = step(self.params, self.action_spec, self.scenario, self.state, actions, alpha_permille)
         self.settled = result.settled
         if self.on_hour is not None and result.settled is not None:
             self.on_hour(hour_record(result.settled))

@@ -1,17 +1,18 @@
-"""TwoStageDR as a PettingZoo ParallelEnv: prosumers of a local market bid, a shortage is met by demand response, all settles.
+"""TwoStageDR as a PettingZoo ParallelEnv: prosumers of a local market bid, a shortage is met by demand response, all
+settles.
 
 ## Description
-Each hour has two stages. Stage 1: prosumers bid for their consumption and offer their forecast generation; a merit-order auction
-clears the local book at one price between export and import price. Stage 2: if demand exceeds local supply, taking part prosumers
-reduce consumption at the demand-response price `pi_DR = min(alpha * pi, import price)`. Then everything settles in exact integer
-money. All rules with every rounding: docs/market-rules.md.
+Each hour has two stages. Stage 1: prosumers bid for their consumption and offer their forecast generation; a
+merit-order auction clears the local book at one price between export and import price. Stage 2: if demand exceeds
+local supply, taking part prosumers reduce consumption at the demand-response price `pi_DR = min(alpha * pi, import
+price)`. Then everything settles in exact integer money. All rules with every rounding: docs/market-rules.md.
 
 ## Agents
 `prosumer_0 .. prosumer_{P-1}`; with `operator=True` also `operator`, who chooses alpha each hour.
 
 ## Observation
-Prosumer: Box float32, one entry per field of `observe.FIELDS` (name, unit, scale and meaning there; `gridmarl list` prints them).
-Operator: Box float32 of `OPERATOR_FIELDS`: public prices and totals only.
+Prosumer: Box float32, one entry per field of `observe.FIELDS` (name, unit, scale and meaning there; `gridmarl list`
+prints them). Operator: Box float32 of `OPERATOR_FIELDS`: public prices and totals only.
 
 ## Action
 Prosumer: Box(-1, 1) or Discrete, see `actions.py`. Operator: Box(-1, 1, (1,)): alpha from 1 to `alpha_max_permille`.
@@ -19,7 +20,8 @@ NaN, wrong shape or out of space: ActionError.
 
 ## Reward
 Prosumer: `u(d) - discomfort - payments + revenue + reduction payments - penalties` of the hour, in tokens.
-Operator: social welfare of the hour in tokens (it is non-profit). With `stage2="learned"` the first step of an hour brings 0.
+Operator: social welfare of the hour in tokens (it is non-profit). With `stage2="learned"` the first step of an hour
+brings 0.
 
 ## End
 Truncation after `horizon_hours` (never termination). Backlog returns and batteries are restored by then.
@@ -28,17 +30,22 @@ Truncation after `horizon_hours` (never termination). Backlog returns and batter
 The fields of `TwoStageDRParams`, plus `scenario` (None: the calibrated default).
 
 ## Differences from the paper (chapter 7)
-1. Read literally, the final settlement (5)-(8) maximises `sum(pi rho' + pi_DR d_DR' - pi d_new')` with each variable free between 0 and
-   its bound and nothing tying them together. Its optimum for positive prices is `rho' = rho`, `d_DR' = d_DR`, `d_new' = 0`: sell all,
-   take all rewards, and serve nobody. We settle with the power balance instead: local supply + import = demand + export.
-2. Additive reading of (5): `d_new` pays `pi` and `d_DR` earns `pi_DR` on top, so a reduced Wh is worth `pi + pi_DR`, up to twice the import
-   price; curtailment goes too far. `dr_settlement="two_settlement"` (default) buys the stage-1 quantity at `pi` and sells the
-   reduction back at `pi_DR`. Both are implemented and compared (docs/decisions/dr-settlement.md).
-3. The price is clamped to [export, import] and the reductions to the shortage; without local supply the price is the import price.
+1. Read literally, the final settlement (5)-(8) maximises `sum(pi rho' + pi_DR d_DR' - pi d_new')` with each variable
+   free between 0 and its bound and nothing tying them together. Its optimum for positive prices is `rho' = rho`,
+   `d_DR' = d_DR`, `d_new' = 0`: sell all, take all rewards, and serve nobody. We settle with the power balance
+   instead: local supply + import = demand + export.
+2. Additive reading of (5): `d_new` pays `pi` and `d_DR` earns `pi_DR` on top, so a reduced Wh is worth `pi + pi_DR`,
+   up to twice the import price; curtailment goes too far. `dr_settlement="two_settlement"` (default) buys the stage-1
+   quantity at `pi` and sells the reduction back at `pi_DR`. Both are implemented and compared
+   (docs/decisions/dr-settlement.md).
+3. The price is clamped to [export, import] and the reductions to the shortage; without local supply the price is the
+   import price.
 4. The chapter moves funds "from the accounts of the sellers to those of buyers"; here buyers pay sellers.
-5. Shifted energy has a return hour (the cheapest published import price before its deadline) and a discomfort cost; the chapter
-   leaves both open. The penalty for a forecast error is a share of the mean of local and upstream price, both ways.
-6. The chapter's printed algorithm writes the market price's symbol for the discount factor and max for argmax; we use Q-learning's.
+5. Shifted energy has a return hour (the cheapest published import price before its deadline) and a discomfort cost;
+   the chapter leaves both open. The penalty for a forecast error is a share of the mean of local and upstream price,
+   both ways.
+6. The chapter's printed algorithm writes the market price's symbol for the discount factor and max for argmax; we use
+   Q-learning's.
 
 ## Versions
 v0: first version.
@@ -47,7 +54,7 @@ v0: first version.
 from __future__ import annotations
 
 import secrets
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -80,7 +87,7 @@ class TwoStageDR(ParallelEnv[str, Observation, Any]):
         **params: fields of `TwoStageDRParams`; unknown ones raise ConfigError.
     """
 
-    metadata = {"name": ENV_ID, "render_modes": [], "is_parallelizable": True}
+    metadata: ClassVar[dict[str, Any]] = {"name": ENV_ID, "render_modes": [], "is_parallelizable": True}
 
     def __init__(
         self,
@@ -113,7 +120,9 @@ class TwoStageDR(ParallelEnv[str, Observation, Any]):
         if agent == OPERATOR:
             return spaces.Box(-1.0, 1.0, (1,), np.float32)
         spec = self._lanes.action_spec
-        return spaces.Discrete(spec.num_actions) if spec.num_actions else spaces.Box(-1.0, 1.0, (spec.size,), np.float32)
+        return (
+            spaces.Discrete(spec.num_actions) if spec.num_actions else spaces.Box(-1.0, 1.0, (spec.size,), np.float32)
+        )
 
     def observation_space(self, agent: str) -> spaces.Space[Any]:
         """The observation space of an agent (the same object each time)."""

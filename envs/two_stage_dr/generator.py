@@ -152,8 +152,8 @@ def reset(
         keys=keys,
         draws=draws,
         hour=0,
-        import_price=import_price[0],
-        export_price=export_price[0],
+        import_price=import_price.select(0, 0),
+        export_price=export_price.select(0, 0),
     )
     prosumers = params.num_prosumers
     slots = params.shift_deadline_hours if params.has_shifting else 0
@@ -171,9 +171,9 @@ def reset(
         backlog=torch.zeros((slots, prosumers, num_envs), dtype=torch.int64, device=device),
         soc_wh=torch.full((prosumers, num_envs), params.battery_initial_wh, dtype=torch.int64, device=device),
         balances=zeros,
-        last_price=torch.zeros_like(import_price[0]),
-        last_dr_price=torch.zeros_like(import_price[0]),
-        clamped_actions=torch.zeros_like(import_price[0]),
+        last_price=torch.zeros_like(import_price.select(0, 0)),
+        last_dr_price=torch.zeros_like(import_price.select(0, 0)),
+        clamped_actions=torch.zeros_like(import_price.select(0, 0)),
         overdrawn=torch.zeros(num_envs, dtype=torch.bool, device=device),
     )
 
@@ -181,6 +181,6 @@ def reset(
 def _participants(params: TwoStageDRParams, keys: Tensor) -> Tensor:
     """Exactly `P * participation // 1000` prosumers of each lane take part for the whole episode; `[P, E]` bool."""
     count = params.num_prosumers * params.participation_permille // PERMILLE
-    tickets = draw(keys, 0, Purpose.PARTICIPATION, params.num_prosumers)[0]
+    tickets = draw(keys, 0, Purpose.PARTICIPATION, params.num_prosumers).select(0, 0)
     ranks = tickets.argsort(dim=0, stable=True).argsort(dim=0, stable=True)
     return ranks < count

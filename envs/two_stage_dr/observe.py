@@ -1,8 +1,8 @@
 """What a prosumer sees, field by field. Nothing in it depends on another prosumer's bid or private parameters,
 except through published prices and totals.
 
-Every value is one exact integer times one constant. The scales of prices and energies are powers of two, so a float32 holds the
-integer exactly (below 2**24) and `round(value / scale)` recovers it.
+Every value is one exact integer times one constant. The scales of prices and energies are powers of two, so a float32
+holds the integer exactly (below 2**24) and `round(value / scale)` recovers it.
 """
 
 from __future__ import annotations
@@ -93,8 +93,10 @@ def observe(params: TwoStageDRParams, state: State, scales: Tensor) -> Tensor:
     zero = torch.zeros_like(home.gamma)
     after = state.orders is not None and state.market is not None
     backlog = state.backlog.sum(0) if state.backlog.shape[0] else zero
-    returned = state.backlog[hour % state.backlog.shape[0]] if state.backlog.shape[0] else zero
-    public = torch.stack((state.import_price[hour], state.export_price[hour], state.last_price, state.last_dr_price))
+    returned = state.backlog.select(0, hour % state.backlog.shape[0]) if state.backlog.shape[0] else zero
+    public = torch.stack(
+        (state.import_price.select(0, hour), state.export_price.select(0, hour), state.last_price, state.last_dr_price)
+    )
     columns = [
         torch.full_like(zero, state.hour % 24),
         torch.full_like(zero, params.horizon_hours - state.hour),

@@ -14,8 +14,8 @@ from gridmarl.units import MAX_ORDER_WH, MAX_PRICE_UTOK_PER_WH, PERMILLE
 class TwoStageDRParams:
     """Parameters of the market (docs/market-rules.md). Energy in Wh, power in W, prices in µtok/Wh, shares in permille.
 
-    The defaults describe a street of ten homes on New South Wales prices, photovoltaics scaled from the 1-3 kW of 2012 to
-    today's size.
+    The defaults describe a street of ten homes on New South Wales prices, photovoltaics scaled from the 1-3 kW of
+    2012 to today's size.
     """
 
     num_prosumers: int = 10
@@ -23,7 +23,7 @@ class TwoStageDRParams:
     stage1: Literal["priced", "comfort"] = "priced"
     """comfort: the chapter's experiment; without price signals prosumers offer the demand of greatest comfort."""
     stage2: Literal["rule", "learned"] = "rule"
-    """rule: participants reschedule by eq. (1), one step an hour; learned: a second step an hour decides the reduction."""
+    """rule: participants reschedule by eq. (1), one step an hour; learned: a second step decides the reduction."""
     dr_settlement: Literal["two_settlement", "additive"] = "two_settlement"
     """How a reduction is paid: sold back at pi_DR, or eq. (5) literally (docs/decisions/dr-settlement.md)."""
     price_rule: Literal["uniform", "marginal_pair"] = "uniform"
@@ -83,12 +83,12 @@ class TwoStageDRParams:
                 f"battery_power_w: {self.battery_power_w} with battery_capacity_wh {self.battery_capacity_wh}; "
                 "allowed are both positive, or both zero (no battery)"
             )
-        if self.import_form == "retail" and self.export_form == "feed_in":
-            if self.retail_price_utok_per_wh < self.feed_in_tariff_utok_per_wh:
-                raise ConfigError(
-                    f"retail_price_utok_per_wh: {self.retail_price_utok_per_wh}, allowed is at least "
-                    f"feed_in_tariff_utok_per_wh ({self.feed_in_tariff_utok_per_wh})"
-                )
+        flat = self.import_form == "retail" and self.export_form == "feed_in"
+        if flat and self.retail_price_utok_per_wh < self.feed_in_tariff_utok_per_wh:
+            raise ConfigError(
+                f"retail_price_utok_per_wh: {self.retail_price_utok_per_wh}, allowed is at least "
+                f"feed_in_tariff_utok_per_wh ({self.feed_in_tariff_utok_per_wh})"
+            )
         if self.credit_limit_utok is not None and self.credit_limit_utok < 0:
             raise ConfigError(f"credit_limit_utok: {self.credit_limit_utok}, allowed is 0 or more, or null")
 

@@ -1,4 +1,4 @@
-"""What changes from step to step: a frozen dataclass of tensors, lanes last inside (`P` prosumers, `E` lanes, `T` hours)."""
+"""What changes from step to step: frozen tensors, lanes last inside (`P` prosumers, `E` lanes, `T` hours)."""
 
 from __future__ import annotations
 

@@ -96,10 +96,10 @@ def step(
 def collect_orders(params: TwoStageDRParams, state: State, levels: Levels) -> Orders:
     """Stage 1: the prosumers' orders."""
     home, hour = state.home, state.hour
-    low, high = state.export_price[hour], state.import_price[hour]
+    low, high = state.export_price.select(0, hour), state.import_price.select(0, hour)
     demand = home.comfort_wh if params.stage1 == "comfort" else pick(levels.quantity, home.d_min_wh, home.d_max_wh)
     slots = state.backlog.shape[0]
-    returned = state.backlog[hour % slots] if slots else torch.zeros_like(demand)
+    returned = state.backlog.select(0, hour % slots) if slots else torch.zeros_like(demand)
     buy_wh, sell_wh = demand + returned, home.forecast_wh
     charge = discharge = torch.zeros_like(demand)
     if params.has_battery:
@@ -133,7 +133,7 @@ def battery_flows(params: TwoStageDRParams, state: State, levels: Levels) -> tup
 def clear(params: TwoStageDRParams, state: State, orders: Orders, alpha_permille: Tensor | None) -> Market:
     """Clearing by merit order, and the demand-response price, eqs. (2) and (3)."""
     hour = state.hour
-    floor, cap = state.export_price[hour], state.import_price[hour]
+    floor, cap = state.export_price.select(0, hour), state.import_price.select(0, hour)
     cleared = clear_uniform(
         orders.buy_price,
         orders.buy_wh,
@@ -173,7 +173,7 @@ def settle(params: TwoStageDRParams, state: State, offered_wh: Tensor) -> Settle
     require_phase(state.phase, Phase.RESCHEDULING)
     assert state.orders is not None and state.market is not None
     orders, market, home, hour = state.orders, state.market, state.home, state.hour
-    import_price, export_price = state.import_price[hour], state.export_price[hour]
+    import_price, export_price = state.import_price.select(0, hour), state.export_price.select(0, hour)
     accepted = contract.accept_reductions(offered_wh, market.shortage_wh, hour % params.num_prosumers)
     consumption = orders.demand_wh - accepted
     if params.has_shifting and hour < params.horizon_hours - 1:
@@ -223,7 +223,7 @@ def advance(params: TwoStageDRParams, scenario: Scenario, state: State, settled:
     if params.has_shifting:
         changes["backlog"] = next_backlog(params, state, settled.shifted_wh)
     if params.credit_limit_utok is not None:
-        short = (settled.balances[: params.num_prosumers] < -params.credit_limit_utok).any(0)
+        short = (settled.balances.narrow(0, 0, params.num_prosumers) < -params.credit_limit_utok).any(0)
         changes["overdrawn"] = state.overdrawn | short
     if not closed:
         changes["home"] = home_at(
@@ -234,8 +234,8 @@ def advance(params: TwoStageDRParams, scenario: Scenario, state: State, settled:
             keys=state.keys,
             draws=state.draws,
             hour=hour,
-            import_price=state.import_price[hour],
-            export_price=state.export_price[hour],
+            import_price=state.import_price.select(0, hour),
+            export_price=state.export_price.select(0, hour),
         )
     return state.with_changes(
         hour=hour,

@@ -1,7 +1,7 @@
 """Settlement contract of the two-stage demand-response market: demand-response price, reductions, flows of money.
 
-Pure functions on int64 tensors, lanes last (`P` prosumers, `E` lanes); every formula as in docs/market-rules.md. The contract
-moves through three phases an hour; only `settle` moves money, and each flow has one payer and one payee:
+Pure functions on int64 tensors, lanes last (`P` prosumers, `E` lanes); every formula as in docs/market-rules.md. The
+contract moves through three phases an hour; only `settle` moves money, and each flow has one payer and one payee:
 
 | kind | payer -> payee | energy | price |
 |---|---|---|---|
@@ -67,7 +67,7 @@ def return_offset(import_price: Tensor, hour: int, deadline_hours: int) -> Tenso
     Args:
         import_price: `[T, E]`, all hours of the episode.
     """
-    window = import_price[hour + 1 : hour + 1 + deadline_hours]
+    window = import_price.narrow(0, hour + 1, min(deadline_hours, import_price.shape[0] - hour - 1))
     # argmin leaves open which minimum it names, so ties are broken by packing the offset under the price
     steps = torch.arange(window.shape[0], device=window.device).unsqueeze(1)
     packed = window * window.shape[0] + steps
@@ -108,7 +108,7 @@ def flows(
     prices = torch.stack(
         (price, price, import_price, export_price, reduction_price_, import_price, export_price, penalty_rate)
     )
-    return Flows(wh, prices, upstream_exchange(*wh.sum(1)[2:7].unbind()))
+    return Flows(wh, prices, upstream_exchange(*wh.sum(1).narrow(0, 2, 5).unbind()))
 
 
 def upstream_exchange(
@@ -116,8 +116,8 @@ def upstream_exchange(
 ) -> Tensor:
     """What the community draws from and feeds into the grid, `[2, E]`, from the totals `[E]` of its flows.
 
-    Unfilled orders go upstream one by one; what happens after the auction (forecast errors, reductions) is netted against
-    them at the community's one meter.
+    Unfilled orders go upstream one by one; what happens after the auction (forecast errors, reductions) is netted
+    against them at the community's one meter.
     """
     needed = shortfall_wh - surplus_wh - accepted_wh
     drawn = (imported_wh + needed.clamp(max=0)).clamp(min=0) + (needed - exported_wh).clamp(min=0)
@@ -138,7 +138,7 @@ def settle(balances: Tensor, flow: Flows, received_utok: Tensor, import_price: T
         received_utok: `prosumer_payments(flow)`.
     """
     amounts = flow.wh.sum(1) * flow.price  # [8, E]
-    upstream_in = flow.upstream_wh[0] * import_price - flow.upstream_wh[1] * export_price
+    upstream_in = flow.upstream_wh.select(0, 0) * import_price - flow.upstream_wh.select(0, 1) * export_price
     buy, sell, imported, exported, reduction, shortfall, surplus, penalty = amounts.unbind()
     operator = (imported + shortfall + penalty) - (exported + reduction + surplus) - upstream_in
     others = torch.stack((buy - sell, operator, upstream_in))

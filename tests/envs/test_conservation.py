@@ -97,9 +97,7 @@ def test_a_broken_settlement_is_seen() -> None:
     with pytest.raises(AssertionError):
         assert_hour_balances(settled._replace(balances=wrong), before)
     with pytest.raises(AssertionError):
-        assert_hour_balances(
-            settled._replace(orders=settled.orders._replace(buy_wh=settled.orders.buy_wh + 1)), before
-        )
+        assert_hour_balances(settled._replace(orders=settled.orders._replace(buy_wh=settled.orders.buy_wh + 1)), before)
 
 
 def test_default_scenario_has_shortage_and_surplus() -> None:
