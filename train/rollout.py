@@ -65,8 +65,9 @@ class Episode:
     def operator_utok(self) -> Integers:
         """Change of the operator's account, `[T, E]`: what comes in less what goes out."""
         kind = dict(zip(FLOW_NAMES, self.flow_utok.transpose(1, 0, 2), strict=True))
-        received: Integers = kind["import"] + kind["shortfall"] + kind["penalty"]
-        return received - kind["export"] - kind["reduction"] - kind["surplus"] - self.upstream_utok
+        received = kind["import"] + kind["shortfall"] + kind["penalty"]
+        change: Integers = received - kind["export"] - kind["reduction"] - kind["surplus"] - self.upstream_utok
+        return change
 
     @property
     def welfare_utok(self) -> Integers:
