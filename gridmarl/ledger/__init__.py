@@ -1,1 +1,31 @@
-"""See the modules of this folder."""
+"""The ledger: records -> hash -> block -> chain -> file -> proof, and its verification by independent replay."""
+
+from gridmarl.ledger.block import Block, Header, SealedBlock
+from gridmarl.ledger.chain import LaneChains, seal_hour
+from gridmarl.ledger.file import LedgerWriter, write_ledger
+from gridmarl.ledger.genesis import Rules
+from gridmarl.ledger.hour import HourRecord
+from gridmarl.ledger.location import LocatedError, Location
+from gridmarl.ledger.proof import InclusionProof, prove
+from gridmarl.ledger.reader import LedgerReader
+from gridmarl.ledger.verify import Verdict, verify, verify_bytes
+
+__all__ = [
+    "Block",
+    "Header",
+    "HourRecord",
+    "InclusionProof",
+    "LaneChains",
+    "LedgerReader",
+    "LedgerWriter",
+    "LocatedError",
+    "Location",
+    "Rules",
+    "SealedBlock",
+    "Verdict",
+    "prove",
+    "seal_hour",
+    "verify",
+    "verify_bytes",
+    "write_ledger",
+]

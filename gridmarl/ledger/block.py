@@ -1,0 +1,94 @@
+"""Blocks: a fixed 256-byte little-endian header, an input section and a transaction section.
+
+| bytes    | field       | type | meaning                                                                   |
+|----------|-------------|------|---------------------------------------------------------------------------|
+| 0..1     | version     | u16  | 1                                                                         |
+| 2..3     | consensus   | u16  | 1 = proof of authority                                                    |
+| 4..7     | period      | u32  | hour of the episode, height mod horizon                                   |
+| 8..15    | height      | u64  | 0 for the first block                                                     |
+| 16..23   | lane        | u64  | lane of the batch                                                         |
+| 24..27   | tx_count    | u32  | 8P + 2                                                                    |
+| 28..31   | input_count | u32  | 1 + 2P                                                                    |
+| 32..63   | parent      | hash | header hash of the block before, the genesis hash for block 0             |
+| 64..95   | tx_root     | hash | BLAKE3 of the transaction section                                         |
+| 96..127  | input_root  | hash | BLAKE3 of the input section                                               |
+| 128..159 | state_root  | hash | derive-key BLAKE3 of the balances after the block                         |
+| 160..167 | sealer      | u64  | account that sealed; under proof of authority the operator, P + 1         |
+| 168..175 | difficulty  | u64  | 0 under proof of authority                                                |
+| 176..183 | nonce       | u64  | 0 under proof of authority                                                |
+| 184..255 | reserved    |      | zero                                                                      |
+
+The block's identity is the derive-key BLAKE3 hash of these 256 bytes.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import NamedTuple
+
+from gridmarl.errors import LedgerError
+from gridmarl.ledger.hashing import header_hash
+
+HEADER_BYTES = 256
+VERSION = 1
+CONSENSUS_CODES = {"proof_of_authority": 1}
+_RESERVED = bytes(72)
+_HEADER = Struct("<HHIQQII32s32s32s32sQQQ72s")
+
+
+class Header(NamedTuple):
+    """A block header, fields in the order of the layout."""
+
+    version: int
+    consensus: int
+    period: int
+    height: int
+    lane: int
+    tx_count: int
+    input_count: int
+    parent: bytes
+    tx_root: bytes
+    input_root: bytes
+    state_root: bytes
+    sealer: int
+    difficulty: int
+    nonce: int
+    reserved: bytes = _RESERVED
+
+    def pack(self) -> bytes:
+        """The 256 bytes."""
+        return _HEADER.pack(*self)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Header:
+        """Header of 256 bytes; values are not judged here.
+
+        Raises:
+            LedgerError: not 256 bytes.
+        """
+        if len(data) != HEADER_BYTES:
+            raise LedgerError(f"header: {len(data)} bytes; {HEADER_BYTES} are allowed")
+        return cls._make(_HEADER.unpack(data))
+
+    def hash(self) -> bytes:
+        """Identity of the block, 32 bytes."""
+        return header_hash(self.pack())
+
+
+class Block(NamedTuple):
+    """A block as bytes: header, input section, transaction section."""
+
+    header: bytes
+    inputs: bytes
+    transactions: bytes
+
+    def parsed_header(self) -> Header:
+        """The header's fields."""
+        return Header.unpack(self.header)
+
+
+class SealedBlock(NamedTuple):
+    """A block together with its identity."""
+
+    block: Block
+    hash: bytes

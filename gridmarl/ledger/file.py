@@ -1,0 +1,132 @@
+"""The canonical ledger file: one flat, little-endian file in which every bit is covered by a hash or fixed.
+
+| part    | content                                                                                             |
+|---------|-----------------------------------------------------------------------------------------------------|
+| file    | magic `GMLEDGER` (8 bytes), file version (u32)                                                      |
+| genesis | length (u32), canonical JSON, genesis hash (32 bytes)                                               |
+| blocks  | header (256 bytes), inputs (64(1 + 2P) bytes), transactions (64(8P + 2) bytes), one after the other |
+| trailer | magic `GMLTRAIL`, block count (u64), head hash, final state root, BLAKE3 of these 80 bytes          |
+
+All blocks of a file have the same length, which the genesis' number of prosumers fixes, so that block `i` is found
+without reading the ones before and a corrupted count cannot shift what follows. A run that was killed leaves a file
+without trailer, in which every block written in full is intact.
+"""
+
+from __future__ import annotations
+
+import os
+from struct import Struct
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+
+from gridmarl.errors import LedgerError
+from gridmarl.ledger.block import HEADER_BYTES, SealedBlock
+from gridmarl.ledger.genesis import Rules
+from gridmarl.ledger.hashing import balance_bytes, section_root, state_root
+from gridmarl.ledger.records import RECORD_BYTES, input_count, transaction_count
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+MAGIC = b"GMLEDGER"
+FILE_VERSION = 1
+TRAILER_MAGIC = b"GMLTRAIL"
+PREFIX = Struct("<8sII")
+TRAILER_BODY = Struct("<8sQ32s32s")
+TRAILER_BYTES = TRAILER_BODY.size + 32
+
+
+class Trailer(NamedTuple):
+    """End of a complete file."""
+
+    block_count: int
+    head: bytes
+    state_root: bytes
+
+    def pack(self) -> bytes:
+        """The trailer's 112 bytes, its own BLAKE3 last."""
+        body = TRAILER_BODY.pack(TRAILER_MAGIC, *self)
+        return body + section_root(body)
+
+
+def block_bytes(num_prosumers: int) -> int:
+    """Length of one block in the file."""
+    return HEADER_BYTES + RECORD_BYTES * (input_count(num_prosumers) + transaction_count(num_prosumers))
+
+
+class LedgerWriter:
+    """Writes a ledger file block by block; a context manager.
+
+    Every block is handed to the operating system before `append` returns (with `sync=True`, to the disk), so that a
+    killed process loses none. Leaving the context without an error writes the trailer; after an error there
+    is none.
+
+    Args:
+        path: a file that does not exist yet.
+        rules: the rules of the chain.
+        sync: wait for the disk after each block.
+
+    Raises:
+        LedgerError: the file exists or cannot be written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], rules: Rules, *, sync: bool = False) -> None:
+        self.rules = rules
+        self.head = rules.hash()
+        self.height = 0
+        self._sync = sync
+        self._state_root = state_root(balance_bytes(rules.initial_balances))
+        try:
+            self._file: BinaryIO = open(path, "xb")  # noqa: SIM115 - closed by close()
+        except OSError as error:
+            raise LedgerError(f"ledger {os.fspath(path)}: cannot be created ({error.strerror})") from error
+        genesis = rules.to_bytes()
+        self._write(PREFIX.pack(MAGIC, FILE_VERSION, len(genesis)) + genesis + self.head)
+
+    def _write(self, data: bytes) -> None:
+        self._file.write(data)
+        self._file.flush()
+        if self._sync:
+            os.fsync(self._file.fileno())
+
+    def append(self, sealed: SealedBlock) -> None:
+        """Append the next block.
+
+        Raises:
+            LedgerError: the block does not follow the last one, or its sections have the wrong length.
+        """
+        header = sealed.block.parsed_header()
+        prosumers = self.rules.num_prosumers
+        checks = (
+            ("height", header.height, self.height),
+            ("parent", header.parent, self.head),
+            ("inputs", len(sealed.block.inputs), RECORD_BYTES * input_count(prosumers)),
+            ("transactions", len(sealed.block.transactions), RECORD_BYTES * transaction_count(prosumers)),
+        )
+        for name, seen, allowed in checks:
+            if seen != allowed:
+                raise LedgerError(f"block {self.height}: {name} is {seen!r}; {allowed!r} is allowed")
+        self._write(b"".join(sealed.block))
+        self.head, self._state_root = sealed.hash, header.state_root
+        self.height += 1
+
+    def close(self) -> None:
+        """Write the trailer and close; the file is complete. Closing twice does nothing."""
+        if not self._file.closed:
+            self._write(Trailer(self.height, self.head, self._state_root).pack())
+            self._file.close()
+
+    def __enter__(self) -> LedgerWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self._file.close()
+
+
+def write_ledger(path: str | os.PathLike[str], rules: Rules, blocks: list[SealedBlock]) -> None:
+    """Write a complete ledger file. Errors as `LedgerWriter`."""
+    with LedgerWriter(path, rules) as writer:
+        for sealed in blocks:
+            writer.append(sealed)

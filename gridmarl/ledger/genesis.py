@@ -1,0 +1,168 @@
+"""Genesis: the rules of a market as canonical JSON, whose derive-key BLAKE3 hash is the parent of block 0.
+
+Canonical JSON: UTF-8, keys sorted, no whitespace, integers only (no floats), every key present.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from typing import Any
+
+import gridmarl
+from gridmarl.errors import ConfigError, LedgerError
+from gridmarl.ledger.hashing import genesis_hash
+from gridmarl.units import MAX_BOOK_WH
+
+FORMAT = "gridmarl-ledger"
+FORMAT_VERSION = 1
+MARKET = "two-stage-dr"
+MAX_PROSUMERS = 1_000_000
+MAX_HOURS = (1 << 31) - 1
+MAX_BALANCE_UTOK = 1 << 62
+_FIXED: dict[str, Any] = {"format": FORMAT, "version": FORMAT_VERSION, "market": MARKET}
+_CHOICES = {
+    "price_rule": ("uniform", "marginal_pair"),
+    "dr_settlement": ("two_settlement", "additive"),
+    "consensus": ("proof_of_authority",),
+}
+_RANGES = {
+    "num_prosumers": (1, MAX_PROSUMERS),
+    "horizon_hours": (1, MAX_HOURS),
+    "k_permille": (0, 1000),
+    "alpha_permille": (1000, 1_000_000),
+    "penalty_permille": (0, 1_000_000),
+    "shift_share_permille": (0, 1000),
+    "shift_deadline_hours": (0, MAX_HOURS),
+    "battery_efficiency_permille": (1, 1000),
+    "credit_limit_utok": (0, MAX_BALANCE_UTOK),
+    "seed": (0, (1 << 64) - 1),
+    "lane": (0, (1 << 63) - 1),
+}
+_OPTIONAL = ("alpha_permille", "credit_limit_utok", "battery_initial_wh")
+_PER_PROSUMER = ("battery_capacity_wh", "battery_power_w", "battery_initial_wh")
+_TEXTS = ("scenario", "gridmarl_version")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """Rules of one two-stage market, as far as a replay needs them (docs/market-rules.md).
+
+    Attributes:
+        alpha_permille: factor of the demand-response price; None if the operator chooses it every hour.
+        battery_capacity_wh, battery_power_w: one value for all prosumers or one for each.
+        battery_initial_wh: charge at the start of every episode, restored at its end; None if the ledger does not fix
+            it (then replay checks power and exclusiveness only).
+        initial_balances: `[P+3]`, µtok.
+        credit_limit_utok: the most a prosumer may owe at the end of an hour, in µtok; None for no limit. Market,
+            operator and upstream have no limit.
+        scenario: name of the scenario or data set.
+
+    Raises:
+        ConfigError: a field has the wrong type or lies outside its range.
+    """
+
+    num_prosumers: int
+    horizon_hours: int
+    initial_balances: tuple[int, ...]
+    k_permille: int = 500
+    price_rule: str = "uniform"
+    dr_settlement: str = "two_settlement"
+    alpha_permille: int | None = 1000
+    penalty_permille: int = 0
+    shift_share_permille: int = 0
+    shift_deadline_hours: int = 0
+    battery_capacity_wh: int | tuple[int, ...] = 0
+    battery_power_w: int | tuple[int, ...] = 0
+    battery_efficiency_permille: int = 1000
+    battery_initial_wh: int | tuple[int, ...] | None = 0
+    credit_limit_utok: int | None = None
+    seed: int = 0
+    lane: int = 0
+    scenario: str = ""
+    consensus: str = "proof_of_authority"
+    gridmarl_version: str = gridmarl.__version__
+
+    def __post_init__(self) -> None:
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise ConfigError(f"{name} = {getattr(self, name)!r}; allowed are {', '.join(allowed)}")
+        for name, (low, high) in _RANGES.items():
+            if not (name in _OPTIONAL and getattr(self, name) is None):
+                _check_integer(name, getattr(self, name), low, high)
+        for name in _TEXTS:
+            if type(getattr(self, name)) is not str or not _encodable(getattr(self, name)):
+                raise ConfigError(f"{name} = {getattr(self, name)!r}; a text without lone surrogates is allowed")
+        for name in _PER_PROSUMER:
+            value = getattr(self, name)
+            if not (name in _OPTIONAL and value is None):
+                _check_list(name, value, self.num_prosumers, 0, MAX_BOOK_WH, scalar=True)
+        _check_list(
+            "initial_balances", self.initial_balances, self.num_prosumers + 3, -MAX_BALANCE_UTOK, MAX_BALANCE_UTOK
+        )
+
+    def per_prosumer(self, name: str) -> tuple[int, ...]:
+        """`[P]` values of a battery field that is not None."""
+        value = getattr(self, name)
+        return value if isinstance(value, tuple) else (value,) * self.num_prosumers
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON."""
+        content = _FIXED | {item.name: getattr(self, item.name) for item in fields(self)}
+        return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+    def hash(self) -> bytes:
+        """Genesis hash, 32 bytes."""
+        return genesis_hash(self.to_bytes())
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Rules:
+        """Rules of canonical JSON.
+
+        Raises:
+            LedgerError: not JSON, not canonical, unknown or missing keys, or a value that is not allowed.
+        """
+        try:
+            content = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise LedgerError(f"genesis: not JSON ({error})") from error
+        if not isinstance(content, dict):
+            raise LedgerError("genesis: not a JSON object")
+        known = {item.name for item in fields(cls)} | set(_FIXED)
+        if set(content) != known:
+            raise LedgerError(
+                f"genesis: unknown keys {sorted(set(content) - known)}, missing keys {sorted(known - set(content))}"
+            )
+        for name, value in _FIXED.items():
+            if content.pop(name) != value:
+                raise LedgerError(f"genesis: {name} must be {value!r}")
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in content.items()
+        }
+        try:
+            rules = cls(**values)
+        except ConfigError as error:
+            raise LedgerError(f"genesis: {error}") from error
+        if rules.to_bytes() != data:
+            raise LedgerError("genesis: not canonical JSON")
+        return rules
+
+
+def _encodable(value: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in value)
+
+
+def _check_integer(name: str, value: object, low: int, high: int) -> None:
+    if type(value) is not int or not low <= value <= high:
+        raise ConfigError(f"{name} = {value!r}; integers {low} .. {high} are allowed")
+
+
+def _check_list(name: str, value: object, length: int, low: int, high: int, *, scalar: bool = False) -> None:
+    if scalar and not isinstance(value, tuple):
+        _check_integer(name, value, low, high)
+        return
+    if not isinstance(value, tuple) or len(value) != length:
+        size = len(value) if isinstance(value, tuple) else type(value).__name__
+        raise ConfigError(f"{name}: {size} values; a tuple of {length} is allowed")
+    for index, item in enumerate(value):
+        _check_integer(f"{name}[{index}]", item, low, high)

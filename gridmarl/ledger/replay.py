@@ -1,0 +1,224 @@
+"""Replay: everything a block may contain is derived again from its input records, in plain Python integers.
+
+Independent of the tensor code on purpose (see `gridmarl.ledger.replay_rules`). What the inputs decide alone (energies
+metered, prices bid) is checked against every identity of docs/market-rules.md; everything else (market price, volume,
+shortage, demand-response price, all transactions, balances) is recomputed and compared. Two things private to prosumers
+cannot be derived: the utility (so the offered reduction is only bounded by the consumption) and the forecast (taken
+from the offer).
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import TYPE_CHECKING, NamedTuple
+
+from gridmarl.ledger import replay_rules
+from gridmarl.ledger.location import TRANSACTIONS, LocatedError, Location
+from gridmarl.ledger.records import RECORD_WORDS, first_difference, transaction_count, transaction_name
+from gridmarl.ledger.replay_inputs import Batteries, Inputs, Words, bad_input, check_prosumer, check_signal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gridmarl.ledger.genesis import Rules
+
+# (prosumer pays, counterparty's distance from account P) of kinds 1..8
+_FLOWS = ((True, 0), (False, 0), (True, 1), (False, 1), (False, 1), (True, 1), (False, 1), (True, 1))
+ENERGY_TOTALS = (
+    "generation_wh",
+    "discharge_wh",
+    "charge_wh",
+    "load_wh",
+    "local_wh",
+    "upstream_import_wh",
+    "upstream_export_wh",
+    "reduction_wh",
+    "returned_wh",
+)
+
+
+class _Flows(NamedTuple):
+    """Energy and price of every transaction of a block, in order: `[8P + 2]` each."""
+
+    energies: list[int]
+    prices: list[int]
+
+
+class Replay:
+    """State of a replay between blocks.
+
+    Attributes:
+        balances: `[P+3]`, µtok, after the last block.
+        totals: energy by name (`ENERGY_TOTALS`), Wh.
+    """
+
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
+        self.balances = list(rules.initial_balances)
+        self.totals = dict.fromkeys(ENERGY_TOTALS, 0)
+        count = rules.num_prosumers
+        self._transactions = Struct(f"<{RECORD_WORDS * transaction_count(count)}q")
+        pairs = [(i, count + other) if pays else (count + other, i) for pays, other in _FLOWS for i in range(count)]
+        self._pairs = [*pairs, (count + 1, count + 2), (count + 2, count + 1)]
+        self._kinds = [*(kind for kind in range(1, 9) for _ in range(count)), 9, 10]
+        self._accounts = tuple(payer | payee << 32 for payer, payee in self._pairs)
+        self._lanes = (rules.lane,) * len(self._pairs)
+        self._sequence = tuple(range(len(self._pairs)))
+        self._batteries = Batteries(rules)
+        self._start_episode(0)
+
+    def _start_episode(self, height: int) -> None:
+        self._first_height = height
+        self._import_prices: list[int] = []
+        self._shifted: list[list[int]] = []
+        self._returned: list[Words] = []
+        self._batteries.restart()
+
+    def apply(self, height: int, inputs: bytes, transactions: bytes) -> None:
+        """Check one block and move on to the state after it. Both sections have the length that the rules fix.
+
+        Raises:
+            LocatedError: the first record and field that differ from what the rules say. Energy returned after shifting
+                is checked when its episode is complete (it depends on later import prices).
+        """
+        period = height % self.rules.horizon_hours
+        columns = Inputs.read(inputs, self.rules.num_prosumers)
+        check_signal(self.rules, height, columns)
+        for i in range(self.rules.num_prosumers):
+            check_prosumer(self.rules, height, i, columns)
+            self._batteries.act(height, i, columns.charge_wh[i], columns.discharge_wh[i])
+        market, dr_price = self._clear(height, period, columns)
+        accepted = self._accept(height, period, columns, market.shortage_wh, dr_price)
+        flows = self._flows(columns, market, dr_price, accepted)
+        self._compare(height, period, flows, transactions)
+        self._settle(height, flows)
+        self._add_totals(height, columns, flows, market.volume_wh, sum(accepted))
+        self._import_prices.append(columns.prices[0])
+        self._shifted.append(replay_rules.shifted(self.rules, period, accepted))
+        self._returned.append(columns.returned_wh)
+        if period == self.rules.horizon_hours - 1:
+            self._check_returns(complete=True)
+            self._start_episode(height + 1)
+
+    def finish(self) -> None:
+        """Check what can be known of an episode that is not complete.
+
+        Raises:
+            LocatedError: energy returned that differs from what was shifted.
+        """
+        self._check_returns(complete=False)
+
+    def _clear(self, height: int, period: int, columns: Inputs) -> tuple[replay_rules.Clearing, int]:
+        import_price, export_price, alpha = columns.prices
+        buy, sell = (columns.buy_price, columns.buy_wh), (columns.sell_price, columns.sell_wh)
+        start = period % self.rules.num_prosumers
+        market = replay_rules.clear(self.rules, start, import_price, export_price, buy, sell)
+        dr_price = replay_rules.response_price(market.shortage_wh, alpha, market.price, import_price)
+        signal = (*columns.signal[:4], market.price, dr_price, market.shortage_wh, market.volume_wh)
+        if signal != columns.signal:
+            field, expected, seen = first_difference(signal, columns.signal)
+            reason = "differs from the clearing of the orders"
+            raise bad_input(self.rules, height, 0, field, expected, seen, reason)
+        return market, dr_price
+
+    def _accept(self, height: int, period: int, columns: Inputs, shortage: int, dr_price: int) -> list[int]:
+        """Accepted reductions; checks offers and metered loads."""
+        count = self.rules.num_prosumers
+        active = shortage > 0 and dr_price > 0
+        for i, (offered, demand) in enumerate(zip(columns.offered_wh, columns.demand_wh, strict=True)):
+            limit = demand if active else 0
+            if not 0 <= offered <= limit:
+                reason = "reduction not possible"
+                raise bad_input(self.rules, height, 1 + count + i, "offered_wh", f"0 .. {limit}", offered, reason)
+        accepted = replay_rules.accept(columns.offered_wh, shortage, period % count)
+        for i, reduction in enumerate(accepted):
+            load, seen = columns.buy_wh[i] - reduction, columns.load_wh[i]
+            if load != seen:
+                reason = "m must be d - a + r + c"
+                raise bad_input(self.rules, height, 1 + count + i, "load_wh", load, seen, reason)
+        return accepted
+
+    def _flows(self, columns: Inputs, market: replay_rules.Clearing, dr_price: int, accepted: Sequence[int]) -> _Flows:
+        import_price, export_price, _ = columns.prices
+        unfilled = [b - q for b, q in zip(columns.buy_wh, market.bought_wh, strict=True)]
+        unsold = [s - q for s, q in zip(columns.sell_wh, market.sold_wh, strict=True)]
+        offers = zip(columns.sell_wh, columns.discharge_wh, columns.generation_wh, strict=True)
+        deviation = [sell - discharge - generation for sell, discharge, generation in offers]
+        short, surplus = [max(v, 0) for v in deviation], [max(-v, 0) for v in deviation]
+        upstream_import, upstream_export = replay_rules.upstream_exchange(
+            sum(unfilled), sum(unsold), sum(deviation) - sum(accepted)
+        )
+        energies = [*market.bought_wh, *market.sold_wh, *unfilled, *unsold, *accepted, *short, *surplus]
+        energies += [*(abs(v) for v in deviation), upstream_import, upstream_export]
+        reduction_price = replay_rules.reduction_price(self.rules, market.price, dr_price)
+        penalty = self.rules.penalty_permille * (abs(market.price) + abs(import_price)) // 2000
+        local, outside = (market.price, market.price), (import_price, export_price)
+        by_kind = (*local, *outside, reduction_price, *outside, penalty)
+        return _Flows(energies, [*(price for price in by_kind for _ in columns.buy_wh), *outside])
+
+    def _compare(self, height: int, period: int, flows: _Flows, transactions: bytes) -> None:
+        seen = self._transactions.unpack(transactions)
+        columns = (
+            tuple(kind | period << 32 for kind in self._kinds),
+            self._accounts,
+            tuple(flows.energies),
+            tuple(flows.prices),
+            tuple(energy * price for energy, price in zip(flows.energies, flows.prices, strict=True)),
+            self._lanes,
+            self._sequence,
+            (0,) * len(self._kinds),
+        )
+        if all(seen[word::RECORD_WORDS] == column for word, column in enumerate(columns)):
+            return
+        for record, expected in enumerate(zip(*columns, strict=True)):
+            found = seen[RECORD_WORDS * record : RECORD_WORDS * (record + 1)]
+            if found != expected:
+                name = transaction_name(record, self.rules.num_prosumers)
+                field, right, wrong = first_difference(expected, found)
+                reason = "differs from what the rules make of the inputs"
+                raise LocatedError(Location(TRANSACTIONS, reason, height, record, name, field, str(right), str(wrong)))
+
+    def _settle(self, height: int, flows: _Flows) -> None:
+        balances = self.balances
+        for (payer, payee), energy, price in zip(self._pairs, flows.energies, flows.prices, strict=True):
+            balances[payer] -= energy * price
+            balances[payee] += energy * price
+        limit = self.rules.credit_limit_utok
+        if limit is not None and min(balances[: self.rules.num_prosumers]) < -limit:
+            prosumer = next(i for i, balance in enumerate(balances) if balance < -limit)
+            reason, seen = f"prosumer {prosumer} overdraws its account", str(balances[prosumer])
+            raise LocatedError(
+                Location(TRANSACTIONS, reason, height, field="balance", expected=f">= {-limit}", seen=seen)
+            )
+
+    def _add_totals(self, height: int, columns: Inputs, flows: _Flows, local: int, reduction: int) -> None:
+        bought, sold = flows.energies[-2:]
+        generation, discharge, load = sum(columns.generation_wh), sum(columns.discharge_wh), sum(columns.load_wh)
+        if generation + discharge + bought != load + sold:
+            raise LocatedError(Location(TRANSACTIONS, "energy does not balance", height))
+        charge, returned = sum(columns.charge_wh), sum(columns.returned_wh)
+        values = (generation, discharge, charge, load, local, bought, sold, reduction, returned)
+        for name, value in zip(ENERGY_TOTALS, values, strict=True):
+            self.totals[name] += value
+
+    def _check_returns(self, *, complete: bool) -> None:
+        """Energy returned against energy shifted, all hours of the episode so far.
+
+        Where the window of return hours is not known to its end, the hour of least price so far is only a possible one.
+        """
+        count, hours = self.rules.num_prosumers, len(self._returned)
+        deadline = self.rules.shift_deadline_hours
+        certain = [[0] * count for _ in range(hours)]
+        possible = [[0] * count for _ in range(hours)]
+        for hour, target in enumerate(replay_rules.return_hours(self._import_prices, deadline)):
+            into = (certain if complete or hour + deadline < hours else possible)[target]
+            for i, energy in enumerate(self._shifted[hour] if target >= 0 else ()):
+                into[i] += energy
+        for hour, returned in enumerate(self._returned):
+            for i, seen in enumerate(returned):
+                least, most = certain[hour][i], certain[hour][i] + possible[hour][i]
+                if not least <= seen <= most:
+                    allowed = str(least) if least == most else f"{least} .. {most}"
+                    record, reason = 1 + count + i, "not what was shifted to this hour"
+                    height = self._first_height + hour
+                    raise bad_input(self.rules, height, record, "returned_wh", allowed, seen, reason)

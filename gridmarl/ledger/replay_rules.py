@@ -1,0 +1,168 @@
+"""The market rules in plain Python integers, one function per paragraph of docs/market-rules.md.
+
+Independent of the tensor code on purpose: no torch, no numpy, nothing from the clearing or the contracts. Energy in Wh,
+prices in µtok/Wh, money in µtok.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gridmarl.ledger.genesis import Rules
+
+
+class Clearing(NamedTuple):
+    """Outcome of stage 1."""
+
+    price: int
+    volume_wh: int
+    shortage_wh: int
+    bought_wh: list[int]
+    sold_wh: list[int]
+
+
+def pro_rata(total: int, weights: Sequence[int], start: int) -> list[int]:
+    """`total` units over `weights` (sum >= total) by cumulative floors, the order rotated to begin at `start`."""
+    mass = sum(weights)
+    if total == mass:
+        return list(weights)
+    count = len(weights)
+    parts = [0] * count
+    running = given = 0
+    for step in range(count):
+        index = (start + step) % count
+        running += weights[index]
+        upto = total * running // mass
+        parts[index] = upto - given
+        given = upto
+    return parts
+
+
+def _fills(price: Sequence[int], energy: Sequence[int], volume: int, margin: int, sign: int, start: int) -> list[int]:
+    """Fills of one side; `sign` +1: higher prices first (buyers), -1: lower prices first (sellers)."""
+    filled = [e if (p - margin) * sign > 0 else 0 for p, e in zip(price, energy, strict=True)]
+    left = volume - sum(filled)
+    if left:
+        at_margin = [e if p == margin else 0 for p, e in zip(price, energy, strict=True)]
+        filled = [a + b for a, b in zip(filled, pro_rata(left, at_margin, start), strict=True)]
+    return filled
+
+
+def _lowest_clearing(
+    low: int, buys: Sequence[tuple[int, int]], sells: Sequence[tuple[int, int]], total_buy: int
+) -> tuple[int, int, int, int]:
+    """`(lo, D(lo), D-(lo), S(lo))`: excess demand falls only at `low` and at order prices, so only these are tried."""
+    steps: dict[int, list[int]] = {low: [0, 0]}
+    for side, orders in enumerate((buys, sells)):
+        for price, energy in orders:
+            steps.setdefault(price, [0, 0])[side] += energy
+    at_or_above, supply = total_buy, 0
+    for price in sorted(steps):
+        bought, offered = steps[price]
+        supply += offered
+        if at_or_above - bought <= supply:
+            return price, at_or_above, at_or_above - bought, supply
+        at_or_above -= bought
+    raise AssertionError("above the highest order, demand is zero")
+
+
+def clear(
+    rules: Rules,
+    start: int,
+    import_price: int,
+    export_price: int,
+    buy: tuple[Sequence[int], Sequence[int]],
+    sell: tuple[Sequence[int], Sequence[int]],
+) -> Clearing:
+    """Stage 1; `buy` and `sell` are `(prices, energies)` of the prosumers, prices within `[export, import]`."""
+    buys = [(p, e) for p, e in zip(*buy, strict=True) if e]
+    sells = [(p, e) for p, e in zip(*sell, strict=True) if e]
+    total_buy, total_sell = sum(e for _, e in buys), sum(e for _, e in sells)
+    low, demand, above, supply = _lowest_clearing(export_price, buys, sells, total_buy)
+    volume = min(demand, supply)
+    bought = _fills(*buy, volume, low, 1, start)
+    sold = _fills(*sell, volume, low, -1, start)
+    high = low
+    if above == supply:
+        high = min([import_price, *(p for p, _ in buys if p > low), *(p for p, _ in sells if p > low)])
+    price = low + rules.k_permille * (high - low) // 1000
+    if rules.price_rule == "marginal_pair" and volume:
+        last_buy = min(p for p, filled in zip(buy[0], bought, strict=True) if filled)
+        last_sell = max(p for p, filled in zip(sell[0], sold, strict=True) if filled)
+        price = (last_buy + last_sell) // 2
+    if total_buy and not total_sell:
+        price = import_price
+    if total_sell and not total_buy:
+        price = export_price
+    return Clearing(price, volume, max(0, total_buy - total_sell), bought, sold)
+
+
+def response_price(shortage_wh: int, alpha_permille: int, price: int, import_price: int) -> int:
+    """Demand-response price, eqs. (2) and (3)."""
+    return max(0, min(alpha_permille * price // 1000, import_price)) if shortage_wh else 0
+
+
+def reduction_price(rules: Rules, price: int, dr_price: int) -> int:
+    """What a reduction is paid, rho."""
+    return price + dr_price if rules.dr_settlement == "additive" else dr_price
+
+
+def accept(offered_wh: Sequence[int], shortage_wh: int, start: int) -> list[int]:
+    """Accepted reductions: up to the shortage, pro rata."""
+    return pro_rata(min(sum(offered_wh), shortage_wh), offered_wh, start)
+
+
+def upstream_exchange(unfilled_wh: int, unsold_wh: int, needed_wh: int) -> tuple[int, int]:
+    """`(M, X)`: unfilled orders as they are, with what is needed after the auction netted at the community's meter."""
+    if needed_wh >= 0:
+        kept_back = min(needed_wh, unsold_wh)
+        return unfilled_wh + needed_wh - kept_back, unsold_wh - kept_back
+    spared = min(-needed_wh, unfilled_wh)
+    return unfilled_wh - spared, unsold_wh - needed_wh - spared
+
+
+def shifted(rules: Rules, period: int, accepted_wh: Sequence[int]) -> list[int]:
+    """The part of the accepted reductions that returns later."""
+    if period == rules.horizon_hours - 1 or rules.shift_deadline_hours == 0:
+        return [0] * len(accepted_wh)
+    return [rules.shift_share_permille * energy // 1000 for energy in accepted_wh]
+
+
+def return_hours(import_prices: Sequence[int], deadline: int) -> list[int]:
+    """Hour in which energy shifted at `t` returns: the least import price in `t+1 .. t+deadline`, earliest on a tie.
+
+    The window ends with the prices given; hours with an empty window get -1. Linear time (a monotonic queue), so that a
+    long deadline cannot stall a verification.
+    """
+    hours = len(import_prices)
+    result = [-1] * hours
+    queue: deque[int] = deque()
+    end = 1
+    for start in range(hours):
+        while end < hours and end <= start + deadline:
+            while queue and import_prices[queue[-1]] > import_prices[end]:
+                queue.pop()
+            queue.append(end)
+            end += 1
+        while queue and queue[0] <= start:
+            queue.popleft()
+        if queue:
+            result[start] = queue[0]
+    return result
+
+
+def battery_limits(rules: Rules, capacity: int, power: int, soc: int) -> tuple[int, int]:
+    """Most charge and most discharge in an ordinary hour."""
+    room = (capacity - soc) * 1000 // rules.battery_efficiency_permille
+    return min(power, room), min(power, soc)
+
+
+def restoring_action(rules: Rules, initial_soc: int, soc: int) -> tuple[int, int]:
+    """`(charge, discharge)` of the last hour, which brings the charge back to that of the start."""
+    if soc >= initial_soc:
+        return 0, soc - initial_soc
+    return -((initial_soc - soc) * -1000 // rules.battery_efficiency_permille), 0
