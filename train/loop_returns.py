@@ -63,12 +63,12 @@ def evaluation_return(env: BatchedEnv, agent: Agent, seed: int) -> float:
 
 
 def check_same_spaces(env: BatchedEnv, other: BatchedEnv) -> None:
-    """An evaluation environment must fit the agent that was built for the training environment.
+    """An evaluation environment must fit the agent that was built for the training environment; lanes may differ.
 
     Raises:
         ConfigError: names what differs.
     """
-    for name in ("num_envs", "num_agents", "observation_fields", "device"):
+    for name in ("num_agents", "observation_fields", "device"):
         ours, theirs = getattr(env, name), getattr(other, name)
         if ours != theirs:
             raise ConfigError(

@@ -17,7 +17,10 @@ from pathlib import Path
 
 RUN_LANGUAGES = ("bash", "python")
 OTHER_LANGUAGES = ("text",)
-SMALLER: dict[str, str] = {}
+SMALLER: dict[str, str] = {
+    "gridmarl train": "--steps 1280 --lanes 32 --eval-lanes 2 --eval-every 640 --checkpoint-every 640",
+    "gridmarl compare": "--train-steps 640 --train-lanes 32 --lanes 2",
+}
 _FENCE = re.compile(r"^( *)```([^\n]*)\n(.*?)^\1```[ \t]*$", re.MULTILINE | re.DOTALL)
 
 

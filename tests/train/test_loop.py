@@ -267,9 +267,14 @@ def test_config_and_environment_must_agree(changes: dict[str, Any], message: str
 
 def test_evaluation_environment_must_fit(tmp_path: Path) -> None:
     with pytest.raises(
-        ConfigError, match="evaluation environment: num_envs=9; allowed is the training environment's 8"
+        ConfigError, match="evaluation environment: num_agents=3; allowed is the training environment's 2"
     ):
-        run(tmp_path, settings(), eval_env=IdentityEnv(9, 2, 3, 5))
+        run(tmp_path, settings(), eval_env=IdentityEnv(8, 3, 3, 5))
+
+
+def test_evaluation_may_have_other_lanes(tmp_path: Path) -> None:
+    result = run(tmp_path, settings(eval_interval=40), eval_env=IdentityEnv(3, 2, 3, 5))
+    assert result.best_eval_return is not None
 
 
 def test_refuses_to_overwrite_or_to_resume_another_run(tmp_path: Path) -> None:
