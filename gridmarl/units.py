@@ -13,7 +13,7 @@ int64.
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 from gridmarl.errors import DataError
 
@@ -35,7 +35,7 @@ def price_from_aud_per_mwh(text: str | float | Decimal) -> int:
     try:
         value = Decimal(str(text)) * UTOK_PER_WH_PER_AUD_PER_MWH
         price = int(value.to_integral_value(rounding="ROUND_HALF_EVEN"))
-    except (InvalidOperation, ValueError, OverflowError) as error:
+    except (ArithmeticError, ValueError) as error:
         raise DataError(f"price {text!r} AUD/MWh: not a finite number") from error
     if abs(price) > MAX_PRICE_UTOK_PER_WH:
         raise DataError(f"price {text!r} AUD/MWh: allowed are -100000 .. 100000")
