@@ -21,6 +21,8 @@ AgentFactory = Callable[[AgentContext], Agent]
 # Imported when asked for, so that listing the names costs nothing.
 _BUILTIN: dict[str, str] = {
     "dqn": "gridmarl.agents.dqn:DQN",
+    "mappo": "gridmarl.agents.ppo:MAPPO",
+    "ppo": "gridmarl.agents.ppo:PPO",
     "truthful": "gridmarl.agents.heuristics:Truthful",
     "zero_intelligence": "gridmarl.agents.heuristics:ZeroIntelligence",
     "always_cap": "gridmarl.agents.heuristics:AlwaysCap",
