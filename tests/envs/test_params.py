@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from gridmarl.contracts.two_stage import Phase
+from gridmarl.envs.two_stage_dr import step as stages
 from gridmarl.envs.two_stage_dr.batched import BatchedTwoStageDR
 from gridmarl.envs.two_stage_dr.env import TwoStageDR
 from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
-from gridmarl.envs.two_stage_dr.step import settle, step
+from gridmarl.envs.two_stage_dr.state import State
 from gridmarl.errors import ActionError, ConfigError, DataError, GridmarlError, LedgerError, OverdraftError
 from gridmarl.scenarios.scenario import Scenario, toy_scenario
 
@@ -245,25 +246,28 @@ def test_window_shorter_than_the_horizon() -> None:
         BatchedTwoStageDR(TwoStageDRParams(horizon_hours=5), fixed).reset(0)
 
 
-def test_an_hour_settles_once() -> None:
+def test_an_hour_settles_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What settles an hour, called again with the state after it, of the next bidding or after the end, refuses."""
+    honest, seen = stages.settle, []
+
+    def watched(*args: Any) -> Any:
+        seen.append(args)
+        return honest(*args)
+
+    monkeypatch.setattr(stages, "settle", watched)
     params = TwoStageDRParams(num_prosumers=2, horizon_hours=2, stage2="learned")
     env = BatchedTwoStageDR(params, auto_reset=False)
     env.reset(0)
-    nothing = torch.zeros(2, 1, dtype=torch.int64)
-    with pytest.raises(LedgerError, match=r"^contract phase: BIDDING, allowed for this call: RESCHEDULING"):
-        settle(params, env.state, nothing)
-    env.step(torch.zeros(1, 2, 4))
-    assert env.state.phase is Phase.RESCHEDULING
-    once = env.state
-    settle(params, once, nothing)
-    env.step(torch.zeros(1, 2, 4))
-    with pytest.raises(LedgerError, match=r"^contract phase: BIDDING"):
-        settle(params, env.state, nothing)
-    for _ in range(2):
+    for hour, after in enumerate((Phase.BIDDING, Phase.CLOSED)):
         env.step(torch.zeros(1, 2, 4))
+        assert env.state.phase is Phase.RESCHEDULING
+        assert len(seen) == hour, "the first step of an hour moves no money"
+        env.step(torch.zeros(1, 2, 4))
+        assert env.state.phase is after
+        again = [env.state if isinstance(item, State) else item for item in seen[-1]]
+        with pytest.raises(LedgerError, match=f"^contract phase: {after.name}, allowed for this call: RESCHEDULING"):
+            honest(*again)
     with pytest.raises(LedgerError, match=r"^contract phase: CLOSED, allowed for this call: BIDDING"):
-        step(params, env.action_spec, env.scenario, env.state, torch.zeros(1, 2, 4))
-    with pytest.raises(LedgerError, match=r"^contract phase: CLOSED"):
         env.step(torch.zeros(1, 2, 4))
 
 
