@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from gridmarl.agents.registry import agent_names
@@ -15,6 +14,7 @@ from gridmarl.clearing.registry import mechanism_names
 from gridmarl.envs.registry import environments
 from gridmarl.ledger import prove, verify
 from gridmarl.train.compare import Compare
+from gridmarl.train.tables import results_console
 from gridmarl.train.train_command import Train
 
 DESCRIPTION = "Multi-agent reinforcement-learning environments for blockchain-based local electricity markets."
@@ -65,7 +65,7 @@ class List:
 
     def run(self) -> int:
         """Print the registries."""
-        console = Console()
+        console = results_console()
         known = environments()
         table = Table("environment", "PettingZoo id", "what it is", title="Environments", title_justify="left")
         for entry in known.values():

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
-import json
+import shutil
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+import tyro
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-import gridmarl
 from gridmarl.agents.registry import make_agent
 from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
+from gridmarl.errors import ConfigError
 from gridmarl.protocols import Agent, AgentContext
 from gridmarl.scenarios.scenario import Scenario
 from gridmarl.train.checkpoint import CHECKPOINT_FILE
 from gridmarl.train.comparison import Profile, Row, market_profile, market_row, plan_profile, plan_row
 from gridmarl.train.config import TrainConfig
-from gridmarl.train.figures import gains_bars, load_before_and_after, price_against_billing_cost
+from gridmarl.train.figures import comparison_figures
 from gridmarl.train.ledger_run import play_sealed
 from gridmarl.train.loop import build_agent, train
-from gridmarl.train.options import MarketOptions, parse_settings
+from gridmarl.train.options import (
+    MAX_LANES,
+    MAX_STEPS,
+    MarketOptions,
+    Settings,
+    check_range,
+    parse_settings,
+)
 from gridmarl.train.planning import Benchmarks, plan_benchmarks
-from gridmarl.train.rollout import Episode, play
-from gridmarl.train.tables import print_comparison, without_nan, write_metrics
+from gridmarl.train.rollout import play
+from gridmarl.train.run_folder import describe_run, describe_scenario, write_json
+from gridmarl.train.stage_bar import stage_bar
+from gridmarl.train.tables import print_comparison, results_console, write_metrics
 
 HEURISTICS = (("zero-intelligence", "zero_intelligence"), ("truthful", "truthful"), ("inflate", "inflate"))
 EVALUATION_SEED_OFFSET = 1_000_003
@@ -37,15 +46,24 @@ class Compare(MarketOptions):
     aggregator."""
 
     dr_settlement: Literal["both", "two_settlement", "additive"] = "both"
-    """Which reading of the demand-response incentive; both are shown by default."""
-    lanes: int = 8
+    """Reading of the demand-response incentive."""
+    lanes: Annotated[int, tyro.conf.arg(metavar="N")] = 8
     """Evaluation episodes, the same for every row."""
-    train_steps: int = 120_000
-    """Training of the deep-Q prosumers per reading, in market hours of one lane."""
-    train_lanes: int = 64
+    train_steps: Annotated[int, tyro.conf.arg(metavar="N")] = 120_000
+    """Training of the deep-Q prosumers per reading, in steps of one lane."""
+    train_lanes: Annotated[int, tyro.conf.arg(metavar="N")] = 64
     """Lanes that train in parallel."""
-    agent_set: tuple[str, ...] = ()
-    """Options of the deep-Q agent as name=value, e.g. --agent-set learning_rate=0.0005 policy=independent."""
+    agent_set: Settings = ()
+    """Options of the deep-Q agent, e.g. --agent-set learning_rate=0.0005 policy=independent."""
+
+    def check(self) -> None:
+        """See `MarketOptions.check`."""
+        super().check()
+        check_range("lanes", self.lanes, 1, MAX_LANES)
+        check_range("train_lanes", self.train_lanes, 1, MAX_LANES)
+        check_range("train_steps", self.train_steps, 1, MAX_STEPS)
+        if "dr_settlement" in parse_settings(self.set):
+            raise ConfigError("--set dr_settlement: compare chooses it; allowed is --dr-settlement")
 
     def run(self) -> int:
         """Run the comparison; exit code 0, or 130 after Ctrl-C (the run folder keeps what was done)."""
@@ -59,26 +77,57 @@ class Comparison:
     rows: dict[str, list[Row]] = field(default_factory=dict)
     profiles: dict[str, dict[str, Profile]] = field(default_factory=dict)
     training: dict[str, dict[str, float]] = field(default_factory=dict)
+    import_price: Any = None
+    export_price: Any = None
     interrupted: bool = False
 
 
 def run_compare(options: Compare) -> int:
     """See `Compare`; writes config.json, metrics.csv, summary.json, figures/, checkpoint*.pt and ledger.bin."""
-    console = Console()
+    console = results_console()
+    options.check()
     readings = ["two_settlement", "additive"] if options.dr_settlement == "both" else [options.dr_settlement]
     params = {name: options.parameters(dr_settlement=name) for name in readings}
     scenario = options.scenario()
-    options.batched(params[readings[0]], scenario, options.lanes)  # bad input ends here, before a folder is made
+    _try_out(options, params[readings[0]], scenario)  # bad input ends here, before a folder is made
     folder = options.folder("compare")
-    _write_config(folder, options, params[readings[0]], scenario)
+    _remove_earlier(folder)
+    config = {
+        "command": "compare",
+        **describe_run(options),
+        "readings": readings,
+        "params": params[readings[0]].to_dict(),
+        "scenario": describe_scenario(options, scenario),
+        "attribution": scenario.attribution,
+    }
+    write_json(folder / "config.json", config)
     result = Comparison()
-    benchmarks, reference = _benchmarks(options, params[readings[0]], scenario, console)
-    for reading in readings:
-        _one_reading(options, reading, params[reading], scenario, benchmarks, folder, result)
-        if result.interrupted:
-            break
-    _report(folder, console, scenario, result, reference)
+    try:
+        benchmarks = _benchmarks(options, params[readings[0]], scenario, result)
+        for reading in readings:
+            _one_reading(options, reading, params[reading], scenario, benchmarks, folder, result)
+            if result.interrupted:
+                break
+    except KeyboardInterrupt:
+        result.interrupted = True
+    _report(folder, console, scenario, result)
     return 130 if result.interrupted else 0
+
+
+def _try_out(options: Compare, params: TwoStageDRParams, scenario: Scenario) -> None:
+    """Build everything once that can be refused: environments, training settings, the learner and its options."""
+    options.batched(params, scenario, options.lanes)
+    env = options.batched(replace(params, action_space="discrete"), options.training_scenario(), options.train_lanes)
+    build_agent(env, _train_config(options, env.env_id, params))
+
+
+def _remove_earlier(folder: Path) -> None:
+    """What an earlier comparison left in the same folder, so that no file of it passes for one of this."""
+    for pattern in ("ledger*.bin", "checkpoint-*.pt", "metrics.csv", "summary.json", "figures/*.png"):
+        for path in folder.glob(pattern):
+            path.unlink()
+    for path in folder.glob("deep-q-*"):
+        shutil.rmtree(path)
 
 
 def evaluation_seed(seed: int) -> int:
@@ -102,17 +151,15 @@ def agent_for(
     return make_agent(name, context, **agent_options)
 
 
-def _benchmarks(
-    options: Compare, params: TwoStageDRParams, scenario: Scenario, console: Console
-) -> tuple[Benchmarks, Episode]:
+def _benchmarks(options: Compare, params: TwoStageDRParams, scenario: Scenario, result: Comparison) -> Benchmarks:
     """Both benchmarks depend on homes and prices only, so one solution serves every row and reading."""
+    params = replace(params, action_space="continuous")
     env = options.batched(params, scenario, options.lanes, auto_reset=False)
     agent = agent_for(options, params, scenario, "truthful", options.lanes)
     episode = play(env, agent, evaluation_seed(options.seed))
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("central planner, lanes", total=options.lanes)
-        return plan_benchmarks(params, episode, lambda: bar.advance(task)), episode
+    result.import_price, result.export_price = episode.import_price.mean(1), episode.export_price.mean(1)
+    with stage_bar("central planner", options.lanes, "lanes", options.progress) as advance:
+        return plan_benchmarks(params, episode, advance)
 
 
 def _one_reading(
@@ -125,36 +172,31 @@ def _one_reading(
     result: Comparison,
 ) -> None:
     seed = evaluation_seed(options.seed)
-    rows = [plan_row("no market", benchmarks.no_market, benchmarks, central=False)]
-    profiles: dict[str, Profile] = {}
+    rows = result.rows[reading] = [plan_row("no market", benchmarks.no_market, benchmarks, central=False)]
+    profiles = result.profiles[reading] = {}
 
     def add(name: str, market: TwoStageDRParams, agent: Agent) -> None:
         env = options.batched(market, scenario, options.lanes, auto_reset=False)
-        episode = play(env, agent, seed)
+        with stage_bar(f"evaluation of {name}", market.horizon_hours, "hours", options.progress) as advance:
+            episode = play(env, agent, seed, on_hour=lambda _: advance())
         rows.append(market_row(name, episode, benchmarks))
         profiles[name] = market_profile(episode)
 
+    continuous, discrete = (replace(params, action_space=kind) for kind in ("continuous", "discrete"))
     for name, registered in HEURISTICS:
-        add(name, params, agent_for(options, params, scenario, registered, options.lanes))
-    discrete = replace(params, action_space="discrete")
-    trained, training = _train_deep_q(options, reading, discrete, folder)
+        add(name, continuous, agent_for(options, continuous, scenario, registered, options.lanes))
+    trained, training, interrupted = _train_deep_q(options, reading, discrete, folder)
+    result.training[reading], result.interrupted = training, interrupted
     add("deep Q", discrete, trained)
-    ledger = folder / ("ledger.bin" if not result.rows else f"ledger-{reading}.bin")
-    play_sealed(options, discrete, scenario, trained, seed, ledger)
+    ledger = "ledger.bin" if len(result.rows) == 1 else f"ledger-{reading}.bin"
+    play_sealed(options, discrete, scenario, trained, seed, folder / ledger)
     rows.append(plan_row("aggregator", benchmarks.first_best, benchmarks, central=True))
     profiles["aggregator"] = plan_profile(benchmarks.first_best)
-    result.rows[reading], result.profiles[reading] = rows, profiles
-    result.training[reading] = {key: value for key, value in training.items() if key != "interrupted"}
-    result.interrupted = bool(training["interrupted"])
 
 
-def _train_deep_q(
-    options: Compare, reading: str, params: TwoStageDRParams, folder: Path
-) -> tuple[Agent, dict[str, float]]:
-    """Train on the training scenario; returns the trained agent and what to report of its training."""
-    env = options.batched(params, options.training_scenario(), options.train_lanes)
-    config = TrainConfig(
-        env_id=env.env_id,
+def _train_config(options: Compare, env_id: str, params: TwoStageDRParams) -> TrainConfig:
+    return TrainConfig(
+        env_id=env_id,
         agent="dqn",
         total_steps=options.train_steps,
         num_envs=options.train_lanes,
@@ -164,35 +206,27 @@ def _train_deep_q(
         log_interval=max(options.train_lanes, options.train_steps // 40),
         agent_options=parse_settings(options.agent_set),
         env_options=params.to_dict(),
+        progress=options.progress,
     )
+
+
+def _train_deep_q(
+    options: Compare, reading: str, params: TwoStageDRParams, folder: Path
+) -> tuple[Agent, dict[str, float], bool]:
+    """Train on the training scenario; returns the agent, what to report of its training, and whether it was cut off."""
+    env = options.batched(params, options.training_scenario(), options.train_lanes)
+    config = _train_config(options, env.env_id, params)
     run = folder / f"deep-q-{reading}"
-    (run / CHECKPOINT_FILE).unlink(missing_ok=True)  # of an earlier comparison in the same folder
     agent = build_agent(env, config)
     outcome = train(env, agent, config, run)
-    (folder / f"checkpoint-{reading}.pt").write_bytes((run / CHECKPOINT_FILE).read_bytes())
-    return agent, {
-        "env_steps": outcome.env_steps,
-        "seconds": outcome.seconds,
-        "steps_per_s": outcome.steps_per_s,
-        "interrupted": outcome.interrupted,
-    }
+    if (run / CHECKPOINT_FILE).exists():
+        shutil.copyfile(run / CHECKPOINT_FILE, folder / f"checkpoint-{reading}.pt")
+    report = {"env_steps": outcome.env_steps, "seconds": outcome.seconds, "steps_per_s": outcome.steps_per_s}
+    return agent, report, outcome.interrupted
 
 
-def _write_config(folder: Path, options: Compare, params: TwoStageDRParams, scenario: Scenario) -> None:
-    content = {
-        "command": "compare",
-        "gridmarl_version": gridmarl.__version__,
-        "options": asdict(options),
-        "params": params.to_dict(),
-        "scenario": scenario.name,
-        "attribution": scenario.attribution,
-    }
-    (folder / "config.json").write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
-
-
-def _report(folder: Path, console: Console, scenario: Scenario, result: Comparison, reference: Episode) -> None:
-    """Tables to the terminal; metrics.csv, summary.json and figures to the folder."""
-    print_comparison(console, result.rows)
+def _report(folder: Path, console: Console, scenario: Scenario, result: Comparison) -> None:
+    """metrics.csv, summary.json and figures to the folder; then tables to the terminal."""
     write_metrics(folder / "metrics.csv", result.rows)
     summary = {
         "scenario": scenario.name,
@@ -200,26 +234,17 @@ def _report(folder: Path, console: Console, scenario: Scenario, result: Comparis
         "interrupted": result.interrupted,
         "training": result.training,
         "rows": {reading: [asdict(row) for row in rows] for reading, rows in result.rows.items()},
+        "hourly": {
+            reading: {name: profile.to_dict() for name, profile in profiles.items()}
+            for reading, profiles in result.profiles.items()
+        },
     }
-    text = json.dumps(without_nan(summary), indent=2, default=str)
-    (folder / "summary.json").write_text(text + "\n", encoding="utf-8")
-    figures = folder / "figures"
-    shown = ("truthful", "deep Q", "aggregator")
-    for reading, profiles in result.profiles.items():
-        picked = {name: profiles[name] for name in shown}
-        price_against_billing_cost(
-            picked,
-            reference.import_price.mean(1),
-            reference.export_price.mean(1),
-            figures / f"price-{reading}.png",
-            f"Market price and the aggregator's billing cost ({scenario.name}, {reading})",
-        )
-        load_before_and_after(
-            {name: profiles[name] for name in ("deep Q", "aggregator")},
-            figures / f"load-{reading}.png",
-            f"Load before and after stage 2 ({scenario.name}, {reading})",
-        )
-    if result.rows:
-        gains_bars(result.rows, figures / "gains.png")
-    console.print(f"scenario {scenario.name}: {scenario.attribution}")
-    console.print(f"results in {folder}")
+    write_json(folder / "summary.json", summary)
+    comparison_figures(
+        folder / "figures", scenario.name, result.rows, result.profiles, result.import_price, result.export_price
+    )
+    print_comparison(console, result.rows)
+    console.print(f"scenario {scenario.name}: {scenario.attribution}", highlight=False)
+    if result.interrupted:
+        console.print("interrupted: rows are missing, or deep Q is only partly trained", highlight=False)
+    console.print(f"results in {folder}", highlight=False, soft_wrap=True)

@@ -7,26 +7,37 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from gridmarl.metrics import gains_from_trade, gini, load_variance, peak_to_average, price_gap
+from gridmarl.metrics import (
+    gains_from_trade,
+    gini,
+    load_variance,
+    mean_and_interval,
+    peak_to_average,
+    price_gap,
+    self_sufficiency,
+)
 from gridmarl.optimum.outcome import Plan
 from gridmarl.train.planning import Benchmarks
 from gridmarl.train.rollout import FLOW_NAMES, Episode
 from gridmarl.units import UTOK_PER_TOKEN
 
 Array = NDArray[np.float64]
+UTOK_PER_WH_PER_TOKEN_PER_KWH = 1000.0
 
 
 @dataclass
 class Row:
     """One policy's result; tokens and kWh are means per lane (one lane = one episode of the community).
 
-    `nan` means: not defined for this row (a plan has no market price, say).
+    `nan` (in a share: None) means: not defined for this row (a plan has no market price, say).
+    `gains_share_interval` is the half-width of the 95 % interval of `gains_share` over lanes.
     """
 
     name: str
     welfare_tok: float
     efficiency: float
     gains_share: float | None
+    gains_share_interval: float | None
     gains_tok: float
     gains_possible_tok: float
     price_gap_mean: float
@@ -41,6 +52,7 @@ class Row:
     import_kwh: float
     export_kwh: float
     local_kwh: float
+    self_sufficiency: float
     reduced_kwh: float
     shifted_kwh: float
     penalties_tok: float
@@ -61,9 +73,31 @@ class Profile:
     load_before_kwh: Array
     load_after_kwh: Array
 
+    def to_dict(self) -> dict[str, list[float]]:
+        """Lists for summary.json; the price in token/kWh."""
+        return {
+            "price_tok_per_kwh": (self.price / UTOK_PER_WH_PER_TOKEN_PER_KWH).tolist(),
+            "load_before_kwh": self.load_before_kwh.tolist(),
+            "load_after_kwh": self.load_after_kwh.tolist(),
+        }
+
 
 def _per_lane(values: NDArray[np.int64], lanes: int, unit: float) -> float:
     return float(values.sum()) / unit / lanes
+
+
+def share_interval(captured: Array, possible: Array) -> float | None:
+    """Half-width of the 95 % interval of `captured.sum() / possible.sum()`, lanes as the sample, `[E]` each.
+
+    A ratio of sums: `captured - ratio * possible` over the mean of `possible` is its error, lane by lane (the linear
+    approximation that survey sampling uses; Cochran, "Sampling Techniques", 1977, section 6.4). Lanes without gains to
+    divide by, which make a mean of ratios useless, do no harm. None for fewer than two lanes.
+    """
+    if captured.size < 2 or possible.sum() == 0:
+        return None
+    ratio = captured.sum() / possible.sum()
+    _, width = mean_and_interval((captured - ratio * possible) / possible.mean())
+    return width
 
 
 def market_row(name: str, episode: Episode, benchmarks: Benchmarks) -> Row:
@@ -84,6 +118,9 @@ def market_row(name: str, episode: Episode, benchmarks: Benchmarks) -> Row:
         welfare_tok=_per_lane(welfare, lanes, UTOK_PER_TOKEN),
         efficiency=float(welfare.sum() / first_best.sum()),
         gains_share=gains.share,
+        gains_share_interval=None
+        if gains.share is None
+        else share_interval(welfare - no_market, first_best - no_market),
         gains_tok=gains.captured_utok / UTOK_PER_TOKEN / lanes,
         gains_possible_tok=gains.possible_utok / UTOK_PER_TOKEN / lanes,
         price_gap_mean=gap.mean_absolute,
@@ -98,6 +135,7 @@ def market_row(name: str, episode: Episode, benchmarks: Benchmarks) -> Row:
         import_kwh=_per_lane(episode.upstream_wh[:, 0], lanes, 1000.0),
         export_kwh=_per_lane(episode.upstream_wh[:, 1], lanes, 1000.0),
         local_kwh=_per_lane(episode.volume_wh, lanes, 1000.0),
+        self_sufficiency=self_sufficiency(episode.upstream_wh[:, 0].astype(np.float64), after.astype(np.float64)),
         reduced_kwh=_per_lane(episode.accepted_wh, lanes, 1000.0),
         shifted_kwh=_per_lane(episode.shifted_wh, lanes, 1000.0),
         penalties_tok=flows["penalty"],
@@ -128,6 +166,9 @@ def plan_row(name: str, plans: list[Plan], benchmarks: Benchmarks, *, central: b
         welfare_tok=float(welfare.mean()) / UTOK_PER_TOKEN,
         efficiency=float(welfare.sum() / first_best.sum()),
         gains_share=gains.share,
+        gains_share_interval=None
+        if gains.share is None
+        else share_interval(welfare - no_market, first_best - no_market),
         gains_tok=gains.captured_utok / UTOK_PER_TOKEN / lanes,
         gains_possible_tok=gains.possible_utok / UTOK_PER_TOKEN / lanes,
         price_gap_mean=0.0 if central else nan,
@@ -142,6 +183,7 @@ def plan_row(name: str, plans: list[Plan], benchmarks: Benchmarks, *, central: b
         import_kwh=float(np.mean([item.import_wh.sum() for item in plans])) / 1000.0,
         export_kwh=float(np.mean([item.export_wh.sum() for item in plans])) / 1000.0,
         local_kwh=nan,
+        self_sufficiency=self_sufficiency(np.stack([item.import_wh for item in plans], axis=1), load),
         reduced_kwh=nan,
         shifted_kwh=float(np.mean([item.shifted_wh.sum() for item in plans])) / 1000.0,
         penalties_tok=0.0,

@@ -12,8 +12,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
-from gridmarl.train.comparison import Profile, Row
+from gridmarl.train.comparison import UTOK_PER_WH_PER_TOKEN_PER_KWH, Profile, Row
 
 # Okabe-Ito: told apart by colour-blind readers and in print
 COLOURS = {
@@ -24,7 +25,6 @@ COLOURS = {
     "deep Q": "#D55E00",
     "aggregator": "#000000",
 }
-_TOKENS_PER_KWH = 1000.0
 
 
 def _colour(name: str) -> str:
@@ -38,6 +38,11 @@ def _save(figure: Figure, path: Path) -> Path:
     return path
 
 
+def _legend_below(figure: Figure, columns: int) -> None:
+    """Under the axes, where it covers no data."""
+    figure.legend(loc="outside lower center", fontsize=8, ncols=columns, frameon=False)
+
+
 def _hours_axis(axis: Axes, hours: int) -> None:
     axis.set_xlim(0, hours)
     axis.set_xticks(range(0, hours + 1, 6 if hours <= 72 else 24))
@@ -49,22 +54,22 @@ def _hours_axis(axis: Axes, hours: int) -> None:
 
 def price_against_billing_cost(
     profiles: Mapping[str, Profile],
-    import_price: np.ndarray,
-    export_price: np.ndarray,
+    import_price: NDArray[np.float64],
+    export_price: NDArray[np.float64],
     path: Path,
     title: str,
 ) -> Path:
     """Hourly market price of each policy against the aggregator's break-even price (the chapter's figs. 5 and 6)."""
     hours = len(import_price)
     edges = np.arange(hours + 1)
-    figure, axis = plt.subplots(figsize=(9, 4.2), layout="constrained")
-    band = np.append(export_price, export_price[-1]) / _TOKENS_PER_KWH
-    roof = np.append(import_price, import_price[-1]) / _TOKENS_PER_KWH
+    figure, axis = plt.subplots(figsize=(9, 4.5), layout="constrained")
+    band = np.append(export_price, export_price[-1]) / UTOK_PER_WH_PER_TOKEN_PER_KWH
+    roof = np.append(import_price, import_price[-1]) / UTOK_PER_WH_PER_TOKEN_PER_KWH
     axis.fill_between(edges, band, roof, step="post", color="0.92", label="export to import price")
     for name, profile in profiles.items():
         wide = name == "aggregator"
         axis.stairs(
-            profile.price / _TOKENS_PER_KWH,
+            profile.price / UTOK_PER_WH_PER_TOKEN_PER_KWH,
             edges,
             label="aggregator: billing cost (break-even price)" if wide else f"{name}: market price",
             color=_colour(name),
@@ -74,8 +79,8 @@ def price_against_billing_cost(
         )
     _hours_axis(axis, hours)
     axis.set_ylabel("token/kWh")
-    axis.set_title(title)
-    axis.legend(fontsize=8, loc="upper left", ncols=2)
+    axis.set_title(title, fontsize=11)
+    _legend_below(figure, 4)
     return _save(figure, path)
 
 
@@ -83,7 +88,7 @@ def load_before_and_after(profiles: Mapping[str, Profile], path: Path, title: st
     """Total load of the community before and after stage 2, and under the aggregator (the chapter's figs. 8 and 9)."""
     hours = len(next(iter(profiles.values())).load_after_kwh)
     edges = np.arange(hours + 1)
-    figure, axis = plt.subplots(figsize=(9, 4.2), layout="constrained")
+    figure, axis = plt.subplots(figsize=(9, 4.5), layout="constrained")
     for name, profile in profiles.items():
         if name == "aggregator":
             axis.stairs(
@@ -99,36 +104,70 @@ def load_before_and_after(profiles: Mapping[str, Profile], path: Path, title: st
     axis.set_ylabel("load, kWh in the hour")
     axis.set_ylim(bottom=0)
     axis.set_title(title)
-    axis.legend(fontsize=8, ncols=2)
+    _legend_below(figure, 5)
     return _save(figure, path)
 
 
 def gains_bars(rows: Mapping[str, Sequence[Row]], path: Path) -> Path:
-    """Gains from trade captured by each row, in tokens, one group per reading of the incentive."""
-    figure, axis = plt.subplots(figsize=(8, 4), layout="constrained")
+    """Gains from trade captured by each row, in tokens, one group per reading; whiskers: 95 % over episodes."""
+    figure, axis = plt.subplots(figsize=(8, 4.4), layout="constrained")
     names = [row.name for row in next(iter(rows.values()))]
     width = 0.8 / len(rows)
     for index, (reading, group) in enumerate(rows.items()):
-        places = np.arange(len(names)) + (index - (len(rows) - 1) / 2) * width
         bars = axis.bar(
-            places,
+            np.arange(len(group)) + (index - (len(rows) - 1) / 2) * width,
             [row.gains_tok for row in group],
             width * 0.92,
+            yerr=[(row.gains_share_interval or 0.0) * row.gains_possible_tok for row in group],
+            error_kw={"elinewidth": 0.8, "ecolor": "0.35"},
             color=[_colour(row.name) for row in group],
             alpha=1.0 if index == 0 else 0.45,
-            label=reading,
+            hatch="" if index == 0 else "//",
         )
         axis.bar_label(
             bars,
             labels=["n/a" if row.gains_share is None else f"{row.gains_share:.0%}" for row in group],
             fontsize=7,
+            padding=2,
         )
+        axis.bar(0, 0, color="0.4", alpha=1.0 if index == 0 else 0.45, hatch="" if index == 0 else "//", label=reading)
     axis.axhline(0, color="black", linewidth=0.8)
+    axis.margins(y=0.12)
     axis.set_xticks(range(len(names)), names)
-    axis.set_ylabel("welfare beyond no market, token per episode")
-    axis.set_title("Share of the gains from trade (solid: " + ", pale: ".join(rows) + ")", fontsize=10)
+    axis.set_ylabel("welfare beyond no market,\ntoken per episode")
+    axis.set_title("Gains from trade and share of the aggregator's (whiskers: 95 % over episodes)", fontsize=11)
     axis.grid(axis="y", alpha=0.25)
+    axis.set_axisbelow(True)
+    _legend_below(figure, len(rows))
     return _save(figure, path)
+
+
+def comparison_figures(
+    folder: Path,
+    scenario: str,
+    rows: Mapping[str, Sequence[Row]],
+    profiles: Mapping[str, Mapping[str, Profile]],
+    import_price: NDArray[np.float64],
+    export_price: NDArray[np.float64],
+) -> None:
+    """All figures of a comparison, as far as it came; readings that were interrupted have none."""
+    complete = {name: group for name, group in rows.items() if group[-1].name == "aggregator"}
+    for reading in complete:
+        of, found = f"{scenario}, {reading}, mean over episodes", profiles[reading]
+        price_against_billing_cost(
+            {name: found[name] for name in ("truthful", "deep Q", "aggregator")},
+            import_price,
+            export_price,
+            folder / f"price-{reading}.png",
+            f"Market price and the aggregator's billing cost ({of})",
+        )
+        load_before_and_after(
+            {name: found[name] for name in ("deep Q", "aggregator")},
+            folder / f"load-{reading}.png",
+            f"Load before and after stage 2 ({of})",
+        )
+    if complete:
+        gains_bars(complete, folder / "gains.png")
 
 
 def learning_curve(metrics: Sequence[Mapping[str, str]], levels: Mapping[str, float], path: Path, agent: str) -> Path:
@@ -138,7 +177,7 @@ def learning_curve(metrics: Sequence[Mapping[str, str]], levels: Mapping[str, fl
         metrics: rows of a run's metrics.csv.
         levels: references in the same unit, on the episodes of the evaluations.
     """
-    figure, axis = plt.subplots(figsize=(8, 4), layout="constrained")
+    figure, axis = plt.subplots(figsize=(8, 4.4), layout="constrained")
     for column, label, style in (("return", "while exploring", ":"), ("eval_return", "held-out episodes", "-o")):
         points = [(int(row["env_steps"]), float(row[column])) for row in metrics if row.get(column)]
         if points:
@@ -146,11 +185,11 @@ def learning_curve(metrics: Sequence[Mapping[str, str]], levels: Mapping[str, fl
                 *zip(*points, strict=True), style, color=_colour("deep Q"), markersize=3, label=f"{agent}: {label}"
             )
     shown = {"optimum": "aggregator", "truthful": "truthful", "no market": "no market"}
-    for name, level in levels.items():
-        axis.axhline(level, color=_colour(shown.get(name, name)), linestyle="--", linewidth=1.2, label=name)
+    for (name, level), dashes in zip(levels.items(), ("--", "-.", (0, (1, 1.5))), strict=False):
+        axis.axhline(level, color=_colour(shown.get(name, name)), linestyle=dashes, linewidth=1.4, label=name)
     axis.set_xlabel("steps of one lane")
     axis.set_ylabel("token per prosumer and episode")
     axis.set_title("Learning against the optimum")
     axis.grid(alpha=0.25)
-    axis.legend(fontsize=8)
+    _legend_below(figure, 5)
     return _save(figure, path)

@@ -43,12 +43,18 @@ def ledger_rules(params: TwoStageDRParams, scenario: Scenario, seed: int, lane: 
 def play_sealed(
     options: MarketOptions, params: TwoStageDRParams, scenario: Scenario, agent: Agent, seed: int, path: Path
 ) -> Episode:
-    """One episode of lane 0, written block by block to `path` (replaced if it exists)."""
+    """One episode of lane 0, written block by block; `path` (replaced if it exists) holds it whole or not at all."""
     if path.is_dir():
         raise ConfigError(f"ledger: {path} is a folder, allowed is a file")
-    path.unlink(missing_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.unlink(missing_ok=True)
     rules = ledger_rules(params, scenario, seed)
     env = options.batched(params, scenario, 1, auto_reset=False)
-    with LedgerWriter(path, rules) as writer:
-        chain = LaneChains(rules, [0], writers={0: writer})
-        return play(env, agent, seed, on_hour=lambda settled: chain.append(hour_record(settled)))
+    try:
+        with LedgerWriter(part, rules) as writer:
+            chain = LaneChains(rules, [0], writers={0: writer})
+            episode = play(env, agent, seed, on_hour=lambda settled: chain.append(hour_record(settled)))
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return episode

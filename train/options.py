@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 import tyro
@@ -19,36 +21,54 @@ from gridmarl.errors import ConfigError
 from gridmarl.scenarios.scenario import Scenario, default_scenario, load_scenario
 from gridmarl.units import PERMILLE
 
+_NO_DEFAULT = ""  # an empty default needs no "(default: )" in the help
+Files = Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE [FILE ...]", help_behavior_hint=_NO_DEFAULT)]
+Settings = Annotated[
+    tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE [NAME=VALUE ...]", help_behavior_hint=_NO_DEFAULT)
+]
+MAX_DAYS = 366
+MAX_LANES = 100_000
+MAX_STEPS = 10**12
+
 
 @dataclass(kw_only=True)
 class MarketOptions:
     """The market: which environment, prices and homes, and its parameters."""
 
-    env: tyro.conf.Positional[str] = "two-stage-dr"
-    """Name of the environment (`gridmarl list` shows them)."""
-    prices: tuple[Path, ...] = ()
+    env: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="[ENV]")] = "two-stage-dr"
+    """Environment; `gridmarl list` shows them."""
+    prices: Files = ()
     """AEMO price files, or a folder of them; without: the calibrated default, which needs no file."""
-    homes: tuple[Path, ...] = ()
+    homes: Files = ()
     """Household files (load, with or without photovoltaics); without: the calibrated homes."""
-    region: str = "NSW1"
+    region: Annotated[str, tyro.conf.arg(metavar="NAME")] = "NSW1"
     """Price region in the files."""
-    start: str | None = None
-    """First day of a window of real days, YYYY-MM-DD; without: scenarios drawn by roulette wheel from the prices."""
-    days: int = 2
+    start: Annotated[str | None, tyro.conf.arg(metavar="YYYY-MM-DD", help_behavior_hint=_NO_DEFAULT)] = None
+    """First day of a window of real days; without: scenarios drawn by roulette wheel from the prices."""
+    days: Annotated[int, tyro.conf.arg(metavar="N")] = 2
     """Days of an episode."""
-    set: tuple[str, ...] = ()
-    """Parameters of the environment, as name=value, e.g. --set num_prosumers=20 alpha_permille=1500."""
-    config: Path | None = None
-    """JSON file with parameters of the environment; --set wins over it."""
-    seed: int = 0
+    set: Settings = ()
+    """Parameters of the market, e.g. --set num_prosumers=20 alpha_permille=1500."""
+    config: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint=_NO_DEFAULT)] = None
+    """JSON object with parameters of the market; --set wins over it."""
+    seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
     """Seed of everything random."""
-    device: str = "cpu"
+    device: Annotated[str, tyro.conf.arg(metavar="NAME")] = "cpu"
     """Torch device, e.g. cpu or cuda."""
-    run_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Where results go; default runs/<time>-<env>-<agent>."""
+    run_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint=_NO_DEFAULT)] = None
+    """Where results go; default: runs/<time>-<env>-<agent>."""
+    progress: Literal["auto", "on", "off"] = "auto"
+    """Progress bars on standard error; auto: on a terminal, for what takes over two seconds."""
+
+    def check(self) -> None:
+        """Refuse what is wrong in itself; ConfigError names the option, the value seen and what is allowed."""
+        check_range("days", self.days, 1, MAX_DAYS)
+        check_range("seed", self.seed, 0, 2**64 - 1)
+        checked_device(self.device)
 
     def parameters(self, **overrides: Any) -> TwoStageDRParams:
         """Parameters of the environment, from --config, --set, --days and the caller, in this order of precedence."""
+        check_range("days", self.days, 1, MAX_DAYS)
         values: dict[str, Any] = {"horizon_hours": 24 * self.days}
         if self.homes:
             values["pv_scale_permille"] = PERMILLE  # recorded photovoltaics as they were
@@ -64,8 +84,6 @@ class MarketOptions:
 
     def scenario(self) -> Scenario:
         """Prices and homes."""
-        if self.days < 1:
-            raise ConfigError(f"days: {self.days}, allowed is 1 or more")
         return load_scenario(self.prices or None, self.homes or None, self.region, self.start, self.days)
 
     def training_scenario(self) -> Scenario:
@@ -82,11 +100,28 @@ class MarketOptions:
     def folder(self, agent: str) -> Path:
         """The run folder; made if it does not exist."""
         name = environment(self.env).name
-        folder = self.run_dir or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}-{agent}"
+        folder = self.run_dir or _unused(Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}-{agent}")
         if folder.exists() and not folder.is_dir():
             raise ConfigError(f"run_dir: {folder} is a file, allowed is a folder")
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"run_dir: {folder} cannot be made ({error.strerror})") from error
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise ConfigError(f"run_dir: {folder} cannot be written to, allowed is a folder of your own")
         return folder
+
+
+def _unused(folder: Path) -> Path:
+    """`folder`, or with a number behind it where another run began in the same second."""
+    names = (folder if number == 1 else folder.with_name(f"{folder.name}-{number}") for number in count(1))
+    return next(name for name in names if not name.exists())
+
+
+def check_range(name: str, value: int, low: int, high: int) -> None:
+    """ConfigError unless `low <= value <= high`."""
+    if not low <= value <= high:
+        raise ConfigError(f"{name}: {value}, allowed are {low} .. {high}")
 
 
 def checked_device(name: str) -> torch.device:
@@ -95,8 +130,14 @@ def checked_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise ConfigError(f"device: {name!r}, allowed are cpu, cuda, cuda:0, ...") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device: {name!r}, but this machine has no CUDA device; allowed here is cpu")
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device: {name!r}, allowed are cpu, cuda, cuda:0, ...")
+    if device.type == "cuda":
+        found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if found == 0:
+            raise ConfigError(f"device: {name!r}, but this machine has no CUDA device; allowed here is cpu")
+        if (device.index or 0) >= found:
+            raise ConfigError(f"device: {name!r}, allowed here are cpu and cuda:0 .. cuda:{found - 1}")
     return device
 
 
@@ -105,13 +146,23 @@ def read_config(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_repetition)
     except OSError as error:
         raise ConfigError(f"config: {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"config: {path}: not JSON ({error})") from error
     if not isinstance(content, dict):
         raise ConfigError(f"config: {path}: holds {type(content).__name__}, allowed is an object of parameters")
+    return content
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of a JSON file; a key that occurs twice would silently lose its first value."""
+    content: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in content:
+            raise ValueError(f"{name!r} occurs twice")
+        content[name] = value
     return content
 
 
@@ -121,9 +172,11 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     for item in settings:
         name, equals, text = item.partition("=")
         if not equals or not name:
-            raise ConfigError(f"--set {item!r}: allowed is name=value")
+            raise ConfigError(f"setting {item!r}: allowed is name=value")
+        if name in values:
+            raise ConfigError(f"setting {item!r}: {name} is set twice")
         try:
             values[name] = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             values[name] = text
     return values

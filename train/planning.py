@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
+from gridmarl.errors import GridmarlError
 from gridmarl.optimum.outcome import Plan
 from gridmarl.optimum.planner import plan
 from gridmarl.optimum.problem import PlanProblem
+from gridmarl.optimum.quadratic import SolverError
 from gridmarl.train.rollout import Episode
 
 
@@ -44,12 +46,20 @@ def plan_problem(params: TwoStageDRParams, episode: Episode, lane: int) -> PlanP
 def plan_benchmarks(
     params: TwoStageDRParams, episode: Episode, on_lane: Callable[[], None] | None = None
 ) -> Benchmarks:
-    """Solve both benchmarks for every lane of an episode."""
+    """Solve both benchmarks for every lane of an episode.
+
+    Raises:
+        GridmarlError: a lane that the solver does not solve.
+        MissingExtraError: the solver is not installed.
+    """
     no_market, first_best = [], []
     for lane in range(episode.price.shape[1]):
         problem = plan_problem(params, episode, lane)
-        first_best.append(plan(problem, pooled=True))
-        no_market.append(plan(problem, pooled=False))
+        try:
+            first_best.append(plan(problem, pooled=True))
+            no_market.append(plan(problem, pooled=False))
+        except SolverError as error:
+            raise GridmarlError(f"central planner, lane {lane}: {error}") from error
         if on_lane is not None:
             on_lane()
     return Benchmarks(no_market, first_best)

@@ -28,7 +28,7 @@ from gridmarl.train.planning import Benchmarks, plan_benchmarks
 from gridmarl.train.rollout import Episode, play
 from gridmarl.train.run_folder import describe_run, describe_scenario, write_json
 from gridmarl.train.stage_bar import stage_bar
-from gridmarl.train.tables import print_rows, results_console
+from gridmarl.train.tables import print_notes, print_rows, results_console
 from gridmarl.units import UTOK_PER_TOKEN
 
 
@@ -114,15 +114,16 @@ def run_train(options: Train) -> int:
     outcome = train(env, agent, config, folder, eval_env=eval_env, resume=options.resume)
     if outcome.interrupted:
         _report(options, folder, scenario, [], outcome, {})
-        print_line = f"interrupted after {outcome.env_steps} steps; continue with --resume --run-dir {folder}"
-        console.print(print_line, highlight=False, soft_wrap=True)
+        told = f"interrupted after {outcome.env_steps} steps; continue with --resume --run-dir {folder}"
+        console.print(told, highlight=False, soft_wrap=True)
         return 130
     rows = _final_rows(options, params, scenario, agent, reference, folder)
     levels = {}
     if any(row.get("eval_return") for row in read_metrics(folder)):
         levels = _levels(options, params, config.eval_seed)
     _report(options, folder, scenario, rows, outcome, levels)
-    print_rows(console, rows, "after training, on held-out episodes")
+    print_rows(console, rows, "after training")
+    print_notes(console)
     console.print(f"scenario {scenario.name}: {scenario.attribution}", highlight=False)
     console.print(f"results in {folder}", highlight=False, soft_wrap=True)
     return 0
