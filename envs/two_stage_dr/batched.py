@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from gridmarl.envs.two_stage_dr.actions import action_spec
+from gridmarl.envs.two_stage_dr.compiled import CompiledStep, missing_compiler
 from gridmarl.envs.two_stage_dr.generator import check_bounds, reset
 from gridmarl.envs.two_stage_dr.observe import FIELDS, observation_scales, observe
 from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
+from gridmarl.envs.two_stage_dr.rules import ledger_rules
 from gridmarl.envs.two_stage_dr.state import State, state_from_dict, state_to_dict
-from gridmarl.envs.two_stage_dr.step import Settled, hour_record, step
+from gridmarl.envs.two_stage_dr.step import Settled, StepResult, hour_record, step_at
 from gridmarl.errors import ConfigError
+from gridmarl.ledger.chain import LaneChains
 from gridmarl.ledger.hour import HourRecord
 from gridmarl.protocols import ActionSpec, BatchStep
 from gridmarl.scenarios.scenario import Scenario, default_scenario
@@ -35,6 +39,14 @@ class BatchedTwoStageDR:
         first_lane: lane number of the first lane; lane i of a batch equals the single run with `first_lane=i`.
         auto_reset: start the next episode at the horizon; else the caller calls `reset`.
         on_hour: called with each settled hour's record (the ledger's input); None: no records are built.
+        ledger: "accounts": balances are kept. "off": they are not, and `settled` stays None. "sealed": every lane's
+            hours are hashed into its chain of blocks, see `chains`; a chain begins at `reset`.
+        compile: run the step as compiled graphs (the same bits, several times as fast in large batches; the first and
+            the last hour of the first episode take some ten seconds each). Without a compiler: eager, with a warning.
+
+    Raises:
+        ConfigError: `num_envs` or `ledger` is not allowed, `ledger="off"` with what needs accounts (`on_hour`, a credit
+            limit), or the scenario is too large or too dear for the parameters.
     """
 
     env_id = ENV_ID
@@ -50,10 +62,14 @@ class BatchedTwoStageDR:
         first_lane: int = 0,
         auto_reset: bool = True,
         on_hour: Callable[[HourRecord], None] | None = None,
+        ledger: LedgerLevel = "accounts",
+        compile: bool = False,
     ) -> None:
         if num_envs < 1:
             raise ConfigError(f"num_envs: {num_envs}, allowed is 1 or more")
         self.params = params or TwoStageDRParams()
+        self.ledger = ledger
+        self._check_ledger(on_hour)
         self.device = torch.device(device)
         scenario = scenario or default_scenario()
         check_bounds(self.params, scenario)
@@ -62,11 +78,27 @@ class BatchedTwoStageDR:
         self.agent_names = tuple(f"prosumer_{index}" for index in range(self.num_agents))
         self.first_lane, self.auto_reset, self.on_hour = first_lane, auto_reset, on_hour
         self.action_spec: ActionSpec = action_spec(self.params, self.device)
+        self.chains: LaneChains | None = None
+        """Ledger level "sealed": the chains of blocks of all lanes since the last `reset`."""
         self._scales = observation_scales(self.device)
+        self._compiled = self._compile() if compile else None
         self._seed, self._episode = 0, -1
         self._state: State | None = None
         self.settled: Settled | None = None
-        """What happened in the last step's hour (None after the first of two steps)."""
+        """What happened in the last step's hour (None after the first of two steps, and with the ledger off)."""
+
+    def _check_ledger(self, on_hour: Callable[[HourRecord], None] | None) -> None:
+        if self.ledger not in get_args(LedgerLevel):
+            raise ConfigError(f"ledger: {self.ledger!r}, allowed are {', '.join(get_args(LedgerLevel))}")
+        if self.ledger == "off" and (on_hour is not None or self.params.credit_limit_utok is not None):
+            raise ConfigError("ledger: 'off', allowed with on_hour or credit_limit_utok are accounts, sealed")
+
+    def _compile(self) -> CompiledStep | None:
+        missing = missing_compiler(self.device)
+        if missing is not None:
+            warnings.warn(f"compile=True: {missing}, running eagerly", RuntimeWarning, stacklevel=3)
+            return None
+        return CompiledStep(self.params, self.action_spec, self.scenario, self._scales, keep=self.ledger != "off")
 
     @property
     def state(self) -> State:
@@ -78,7 +110,13 @@ class BatchedTwoStageDR:
     def reset(self, seed: int, episode: int = 0) -> Tensor:
         """Observation `[E, P, F]` float32 of a new episode in every lane."""
         self._seed, self._episode = seed, episode
-        return self._start()
+        observation = self._start()
+        self.chains = self._new_chains() if self.ledger == "sealed" else None
+        return observation
+
+    def _new_chains(self) -> LaneChains:
+        lanes = range(self.first_lane, self.first_lane + self.num_envs)
+        return LaneChains(ledger_rules(self.params, self.scenario, self._seed), lanes)
 
     def _start(self) -> Tensor:
         self._state = reset(
@@ -94,27 +132,57 @@ class BatchedTwoStageDR:
 
     def step(self, actions: Tensor, alpha_permille: Tensor | None = None) -> BatchStep:
         """One step of all lanes; rewards in tokens. `alpha_permille` `[E]`: the operator's choice, if it has one."""
-        self._state, result = step(self.params, self.action_spec, self.scenario, self.state, actions, alpha_permille)
-        self.settled = result.settled
-        if self.on_hour is not None and result.settled is not None:
-            self.on_hour(hour_record(result.settled))
-        final = observation = observe(self.params, self._state, self._scales)
+        state, result, final = self._next(actions, alpha_permille)
+        self._state, self.settled = state, result.settled
+        if result.settled is not None:
+            self._record(result.settled)
+        observation = final
         if result.closed and self.auto_reset:
-            # accounts live on, so that one chain of blocks can hold episode after episode
-            balances = self._state.balances
             self._episode += 1
             observation = self._start()
-            self._state = self._state.with_changes(balances=balances)
+            # accounts live on, so that one chain of blocks can hold episode after episode
+            self._state = self._state.with_changes(balances=state.balances)
             self.settled = result.settled
         flags = torch.full((self.num_envs,), result.closed, device=self.device)
         reward = (result.reward_utok.to(torch.float32) * (1.0 / UTOK_PER_TOKEN)).T
         return BatchStep(observation, reward, torch.zeros_like(flags), flags, final, {})
 
+    def _next(self, actions: Tensor, alpha_permille: Tensor | None) -> tuple[State, StepResult, Tensor]:
+        """The next state, the outcome and the observation that follows."""
+        if self._compiled is not None:
+            return self._compiled(self.state, actions, alpha_permille)
+        hour, keep = self.state.hour, self.ledger != "off"
+        state, result = step_at(
+            self.params,
+            self.action_spec,
+            self.scenario,
+            self.state,
+            hour,
+            hour == self.params.horizon_hours - 1,
+            actions,
+            alpha_permille,
+            keep,
+        )
+        return state, result if keep else result._replace(settled=None), observe(self.params, state, self._scales)
+
+    def _record(self, settled: Settled) -> None:
+        if self.on_hour is None and self.chains is None:
+            return
+        record = hour_record(settled)
+        if self.chains is not None:
+            self.chains.append(record)
+        if self.on_hour is not None:
+            self.on_hour(record)
+
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to continue bit for bit."""
-        return {"seed": self._seed, "episode": self._episode, "state": state_to_dict(self.state)}
+        out = {"seed": self._seed, "episode": self._episode, "state": state_to_dict(self.state)}
+        return out if self.chains is None else out | {"chains": self.chains.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict()`."""
         self._seed, self._episode = state["seed"], state["episode"]
         self._state, self.settled = state_from_dict(state["state"]), None
+        if self.ledger == "sealed":
+            self.chains = self._new_chains()
+            self.chains.load_state_dict(state["chains"])

@@ -91,7 +91,7 @@ def home_at(
     beta: int,
     keys: Tensor,
     draws: LaneDraws,
-    hour: int,
+    hour: int | Tensor,
     import_price: Tensor,
     export_price: Tensor,
 ) -> Home:

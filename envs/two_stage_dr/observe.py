@@ -15,6 +15,7 @@ from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
 from gridmarl.envs.two_stage_dr.state import State
 from gridmarl.preferences import demand_at
 from gridmarl.protocols import ObservationField
+from gridmarl.scenarios.lanes import at
 from gridmarl.units import MAX_BOOK_WH, MAX_PRICE_UTOK_PER_WH, UTOK_PER_TOKEN
 
 _PRICE_SCALE = 2.0**-13
@@ -87,47 +88,52 @@ def observe(params: TwoStageDRParams, state: State, scales: Tensor) -> Tensor:
     Args:
         scales: `[F, 1, 1]` float32, from `observation_scales`.
     """
-    home = state.home
-    hour = min(state.hour, params.horizon_hours - 1)  # after the end: the last hour's prices
-    shape = home.gamma.shape
-    zero = torch.zeros_like(home.gamma)
+    return observe_at(params, state, state.hour, scales)
+
+
+def observe_at(params: TwoStageDRParams, state: State, hour: int | Tensor, scales: Tensor) -> Tensor:
+    """`observe` in the given hour, an int or a `[]` int64 tensor, whatever `state.hour` says."""
+    home, slots = state.home, state.backlog.shape[0]
+    zero = torch.zeros_like(state.last_price)
     after = state.orders is not None and state.market is not None
-    backlog = state.backlog.sum(0) if state.backlog.shape[0] else zero
-    returned = state.backlog.select(0, hour % state.backlog.shape[0]) if state.backlog.shape[0] else zero
-    public = torch.stack(
-        (state.import_price.select(0, hour), state.export_price.select(0, hour), state.last_price, state.last_dr_price)
-    )
+    # after the end: the last hour's prices
+    row = min(hour, params.horizon_hours - 1) if isinstance(hour, int) else hour.clamp(max=params.horizon_hours - 1)
     columns = [
-        torch.full_like(zero, state.hour % 24),
-        torch.full_like(zero, params.horizon_hours - state.hour),
-        *public.unsqueeze(1).expand(-1, *shape).unbind(0),
+        zero + hour % 24,
+        zero + (params.horizon_hours - hour),
+        at(state.import_price, row),
+        at(state.export_price, row),
+        state.last_price,
+        state.last_dr_price,
         home.gamma,
-        torch.full_like(zero, state.beta),
+        zero + state.beta,
         home.d_min_wh,
         home.d_max_wh,
         home.at_import_wh,
         home.at_export_wh,
         home.comfort_wh,
         home.forecast_wh,
-        returned,
-        backlog,
+        at(state.backlog, row % slots) if slots else zero,
+        state.backlog.sum(0) if slots else zero,
         state.soc_wh,
-        state.participates.to(torch.int64),
-        torch.full_like(zero, int(state.phase is Phase.RESCHEDULING)),
+        state.participates,
+        zero + int(state.phase is Phase.RESCHEDULING),
         *(_after_stage_one(state) if after else (zero,) * 5),
         home.outside_utok,
     ]
-    return (torch.stack(columns).to(torch.float32) * scales).permute(2, 1, 0)
+    # one pass over each column: integers times float32 make float32; what is public is computed once a lane
+    scaled = [column * scale for column, scale in zip(columns, scales.unbind(0), strict=True)]
+    return torch.stack([column.expand_as(home.gamma) for column in scaled]).permute(2, 1, 0)
 
 
 def _after_stage_one(state: State) -> tuple[Tensor, ...]:
     assert state.orders is not None and state.market is not None
-    shape, market = state.home.gamma.shape, state.market
+    market = state.market
     return (
         state.orders.demand_wh,
-        market.price.expand(shape),
-        market.dr_price.expand(shape),
-        (market.shortage_wh > 0).to(torch.int64).expand(shape),
+        market.price,
+        market.dr_price,
+        market.shortage_wh > 0,
         rule_reduction_wh(state),
     )
 

@@ -1,7 +1,8 @@
 """One step of TwoStageDR as named stages: collect bids, clear, reschedule, settle, advance. Pure; docs/market-rules.md.
 
 All tensors int64, lanes last (`P` prosumers, `E` lanes); no host synchronisation, so a step can run on any device and
-compile to one graph. The hour is a host integer: all lanes walk through an episode together.
+compile to one graph. All lanes walk through an episode together: the hour is a host integer, or a `[]` tensor where one
+compiled graph is to serve all hours but the last (`last` is known on the host either way).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from gridmarl.envs.two_stage_dr.state import Home, Market, Orders, State
 from gridmarl.ledger.hour import HourRecord
 from gridmarl.preferences import floor_div, utility_utok
 from gridmarl.protocols import ActionSpec
+from gridmarl.scenarios.lanes import at
 from gridmarl.scenarios.scenario import Scenario
 from gridmarl.units import PERMILLE
 
@@ -76,34 +78,56 @@ def step(
         actions: `[E, P]` int64 or `[E, P, size]` float32, see `actions.py`.
         alpha_permille: `[E]`, the operator's choice for this hour; None: the constant of the parameters.
     """
+    last = state.hour == params.horizon_hours - 1
+    return step_at(params, spec, scenario, state, state.hour, last, actions, alpha_permille)
+
+
+def step_at(
+    params: TwoStageDRParams,
+    spec: ActionSpec,
+    scenario: Scenario,
+    state: State,
+    hour: int | Tensor,
+    last: bool,
+    actions: Tensor,
+    alpha_permille: Tensor | None = None,
+    keep_accounts: bool = True,
+) -> tuple[State, StepResult]:
+    """`step` in the given hour, whatever `state.hour` says: that one is only counted on.
+
+    Args:
+        hour: hour of the episode; an int, or a `[]` int64 tensor on the device of the state.
+        last: it is the last one.
+        keep_accounts: update the balances; else they stay as they are.
+    """
     levels, clamped = quantise(params, spec, actions)
     state = state.with_changes(clamped_actions=state.clamped_actions + clamped)
     if state.phase is not Phase.RESCHEDULING:
         require_phase(state.phase, Phase.BIDDING)
-        orders = collect_orders(params, state, levels)
-        market = clear(params, state, orders, alpha_permille)
+        orders = collect_orders(params, state, hour, last, levels)
+        market = clear(params, state, hour, orders, alpha_permille)
         state = state.with_changes(orders=orders, market=market, phase=Phase.RESCHEDULING)
         if params.stage2 == "learned":
             return state, StepResult(torch.zeros_like(orders.buy_wh), False, None)
         offered = rule_reduction_wh(state)
     else:
         offered = chosen_reduction(state, levels)
-    settled = settle(params, state, offered)
-    state = advance(params, scenario, state, settled)
-    return state, StepResult(settled.reward_utok, state.phase is Phase.CLOSED, settled)
+    settled = settle(params, state, hour, last, offered, keep_accounts)
+    state = advance(params, scenario, state, hour, last, settled)
+    return state, StepResult(settled.reward_utok, last, settled)
 
 
-def collect_orders(params: TwoStageDRParams, state: State, levels: Levels) -> Orders:
+def collect_orders(params: TwoStageDRParams, state: State, hour: int | Tensor, last: bool, levels: Levels) -> Orders:
     """Stage 1: the prosumers' orders."""
-    home, hour = state.home, state.hour
-    low, high = state.export_price.select(0, hour), state.import_price.select(0, hour)
+    home = state.home
+    low, high = at(state.export_price, hour), at(state.import_price, hour)
     demand = home.comfort_wh if params.stage1 == "comfort" else pick(levels.quantity, home.d_min_wh, home.d_max_wh)
     slots = state.backlog.shape[0]
-    returned = state.backlog.select(0, hour % slots) if slots else torch.zeros_like(demand)
+    returned = at(state.backlog, hour % slots) if slots else torch.zeros_like(demand)
     buy_wh, sell_wh = demand + returned, home.forecast_wh
     charge = discharge = torch.zeros_like(demand)
     if params.has_battery:
-        charge, discharge = battery_flows(params, state, levels)
+        charge, discharge = battery_flows(params, state, last, levels)
         buy_wh, sell_wh = buy_wh + charge, sell_wh + discharge
     return Orders(
         buy_price=pick(levels.buy_price, low, high),
@@ -117,10 +141,10 @@ def collect_orders(params: TwoStageDRParams, state: State, levels: Levels) -> Or
     )
 
 
-def battery_flows(params: TwoStageDRParams, state: State, levels: Levels) -> tuple[Tensor, Tensor]:
+def battery_flows(params: TwoStageDRParams, state: State, last: bool, levels: Levels) -> tuple[Tensor, Tensor]:
     """Charge and discharge in Wh, within power, room and charge; in the last hour what restores the initial charge."""
     soc, efficiency = state.soc_wh, params.battery_efficiency_permille
-    if state.hour == params.horizon_hours - 1:
+    if last:
         missing = params.battery_initial_wh - soc
         return -floor_div(-missing.clamp(min=0) * PERMILLE, efficiency), (-missing).clamp(min=0)
     assert levels.battery is not None
@@ -130,10 +154,11 @@ def battery_flows(params: TwoStageDRParams, state: State, levels: Levels) -> tup
     return torch.minimum(power, room) * (wish > 0), torch.minimum(power, soc) * (wish < 0)
 
 
-def clear(params: TwoStageDRParams, state: State, orders: Orders, alpha_permille: Tensor | None) -> Market:
+def clear(
+    params: TwoStageDRParams, state: State, hour: int | Tensor, orders: Orders, alpha_permille: Tensor | None
+) -> Market:
     """Clearing by merit order, and the demand-response price, eqs. (2) and (3)."""
-    hour = state.hour
-    floor, cap = state.export_price.select(0, hour), state.import_price.select(0, hour)
+    floor, cap = at(state.export_price, hour), at(state.import_price, hour)
     cleared = clear_uniform(
         orders.buy_price,
         orders.buy_wh,
@@ -168,15 +193,22 @@ def chosen_reduction(state: State, levels: Levels) -> Tensor:
     return ((room * levels.reduction) >> LEVEL_BITS) * (state.participates & (state.market.dr_price > 0))
 
 
-def settle(params: TwoStageDRParams, state: State, offered_wh: Tensor) -> Settled:
+def settle(
+    params: TwoStageDRParams,
+    state: State,
+    hour: int | Tensor,
+    last: bool,
+    offered_wh: Tensor,
+    keep_accounts: bool = True,
+) -> Settled:
     """Stage 2 and final settlement: accept reductions up to the shortage, meter, pay."""
     require_phase(state.phase, Phase.RESCHEDULING)
     assert state.orders is not None and state.market is not None
-    orders, market, home, hour = state.orders, state.market, state.home, state.hour
-    import_price, export_price = state.import_price.select(0, hour), state.export_price.select(0, hour)
+    orders, market, home = state.orders, state.market, state.home
+    import_price, export_price = at(state.import_price, hour), at(state.export_price, hour)
     accepted = contract.accept_reductions(offered_wh, market.shortage_wh, hour % params.num_prosumers)
     consumption = orders.demand_wh - accepted
-    if params.has_shifting and hour < params.horizon_hours - 1:
+    if params.has_shifting and not last:
         shifted = floor_div(accepted * params.shift_share_permille, PERMILLE)
     else:
         shifted = torch.zeros_like(accepted)
@@ -195,8 +227,11 @@ def settle(params: TwoStageDRParams, state: State, offered_wh: Tensor) -> Settle
     )
     received = contract.prosumer_payments(flow)
     comfort = utility_utok(consumption + shifted, state.beta, home.gamma) - params.discomfort_utok_per_wh * shifted
+    balances = state.balances
+    if keep_accounts:
+        balances = contract.settle(balances, flow, received, import_price, export_price)
     return Settled(
-        hour=hour,
+        hour=state.hour,
         import_price=import_price,
         export_price=export_price,
         home=home,
@@ -208,24 +243,25 @@ def settle(params: TwoStageDRParams, state: State, offered_wh: Tensor) -> Settle
         flows=flow,
         received_utok=received,
         comfort_utok=comfort,
-        balances=contract.settle(state.balances, flow, received, import_price, export_price),
+        balances=balances,
     )
 
 
-def advance(params: TwoStageDRParams, scenario: Scenario, state: State, settled: Settled) -> State:
+def advance(
+    params: TwoStageDRParams, scenario: Scenario, state: State, hour: int | Tensor, last: bool, settled: Settled
+) -> State:
     """Carry backlog, battery and accounts over, and draw the next hour; at the horizon the contract closes."""
-    hour = state.hour + 1
-    closed = hour == params.horizon_hours
     changes: dict[str, object] = {}
     if params.has_battery:
         stored = floor_div(settled.orders.charge_wh * params.battery_efficiency_permille, PERMILLE)
         changes["soc_wh"] = state.soc_wh + stored - settled.orders.discharge_wh
     if params.has_shifting:
-        changes["backlog"] = next_backlog(params, state, settled.shifted_wh)
+        changes["backlog"] = next_backlog(params, state, hour, last, settled.shifted_wh)
     if params.credit_limit_utok is not None:
         short = (settled.balances.narrow(0, 0, params.num_prosumers) < -params.credit_limit_utok).any(0)
         changes["overdrawn"] = state.overdrawn | short
-    if not closed:
+    if not last:
+        following = hour + 1
         changes["home"] = home_at(
             params,
             scenario,
@@ -233,13 +269,13 @@ def advance(params: TwoStageDRParams, scenario: Scenario, state: State, settled:
             beta=state.beta,
             keys=state.keys,
             draws=state.draws,
-            hour=hour,
-            import_price=state.import_price.select(0, hour),
-            export_price=state.export_price.select(0, hour),
+            hour=following,
+            import_price=at(state.import_price, following),
+            export_price=at(state.export_price, following),
         )
     return state.with_changes(
-        hour=hour,
-        phase=Phase.CLOSED if closed else Phase.BIDDING,
+        hour=state.hour + 1,
+        phase=Phase.CLOSED if last else Phase.BIDDING,
         balances=settled.balances,
         last_price=settled.market.price,
         last_dr_price=settled.market.dr_price,
@@ -249,15 +285,14 @@ def advance(params: TwoStageDRParams, scenario: Scenario, state: State, settled:
     )
 
 
-def next_backlog(params: TwoStageDRParams, state: State, shifted_wh: Tensor) -> Tensor:
+def next_backlog(params: TwoStageDRParams, state: State, hour: int | Tensor, last: bool, shifted_wh: Tensor) -> Tensor:
     """Backlog after this hour: this hour's slot is served, shifted energy joins the slot of its return hour."""
     slots = state.backlog.shape[0]
     slot = torch.arange(slots, device=state.device).reshape(-1, 1, 1)
-    kept = state.backlog * (slot != state.hour % slots)
-    if state.hour >= params.horizon_hours - 1:
+    kept = state.backlog * (slot != hour % slots)
+    if last:
         return kept
-    deadline = min(params.shift_deadline_hours, params.horizon_hours - 1 - state.hour)
-    target = (contract.return_offset(state.import_price, state.hour, deadline) + state.hour) % slots
+    target = (contract.return_offset(state.import_price, hour, params.shift_deadline_hours) + hour) % slots
     return kept + shifted_wh * (slot == target)
 
 

@@ -28,7 +28,9 @@ from torch import Tensor
 from gridmarl.clearing.apportion import apportion
 from gridmarl.errors import LedgerError
 from gridmarl.preferences import floor_div
-from gridmarl.units import PERMILLE
+from gridmarl.units import MAX_PRICE_UTOK_PER_WH, PERMILLE
+
+_INT32_WINDOW = (2**31 - 1) // (MAX_PRICE_UTOK_PER_WH + 1)  # hours whose packed prices fit in int32
 
 
 class Phase(IntEnum):
@@ -56,22 +58,28 @@ def reduction_price(dr_settlement: str, price: Tensor, dr_price_: Tensor) -> Ten
     return dr_price_ if dr_settlement == "two_settlement" else price + dr_price_
 
 
-def accept_reductions(offered_wh: Tensor, shortage_wh: Tensor, start: int) -> Tensor:
+def accept_reductions(offered_wh: Tensor, shortage_wh: Tensor, start: int | Tensor) -> Tensor:
     """Accepted reductions `[P, E]`: up to the shortage (the role of eq. (7)), pro rata by cumulative floors."""
     return apportion(torch.minimum(offered_wh.sum(0), shortage_wh), offered_wh, start)
 
 
-def return_offset(import_price: Tensor, hour: int, deadline_hours: int) -> Tensor:
+def return_offset(import_price: Tensor, hour: int | Tensor, deadline_hours: int) -> Tensor:
     """Hours until shifted energy returns, `[E]`: cheapest import price in the window, earliest on a tie.
 
     Args:
         import_price: `[T, E]`, all hours of the episode.
+        hour: not the last one; an int, or a `[]` int64 tensor.
     """
-    window = import_price.narrow(0, hour + 1, min(deadline_hours, import_price.shape[0] - hour - 1))
+    hours = import_price.shape[0]
+    width = min(deadline_hours, hours - 1)
+    steps = torch.arange(width, device=import_price.device)
+    # a window that reaches beyond the horizon repeats the last hour, which comes first at its true offset
+    window = import_price.index_select(0, (steps + (hour + 1)).clamp(max=hours - 1))
     # argmin leaves open which minimum it names, so ties are broken by packing the offset under the price
-    steps = torch.arange(window.shape[0], device=window.device).unsqueeze(1)
-    packed = window * window.shape[0] + steps
-    return torch.remainder(packed.amin(0), window.shape[0]) + 1
+    packed = window * width + steps.unsqueeze(1)
+    if width <= _INT32_WINDOW:
+        packed = packed.to(torch.int32)  # torch's CPU minimum is vectorised for it, and not for int64
+    return torch.remainder(packed.amin(0), width).to(torch.int64) + 1
 
 
 class Flows(NamedTuple):

@@ -78,6 +78,13 @@ class HourConditions(NamedTuple):
     generation_wh: Tensor  # [P, E] generation as metered
 
 
+def at(table: Tensor, index: int | Tensor, dim: int = 0) -> Tensor:
+    """One row of a table: a view for an int, a copy for a `[]` int64 tensor (the hour as a compiled graph sees it)."""
+    if isinstance(index, int):
+        return table.select(dim, index)
+    return table.index_select(dim, index.unsqueeze(0)).squeeze(dim)
+
+
 def draw_lanes(scenario: Scenario, keys: Tensor, horizon_hours: int) -> LaneDraws:
     """Draw prices, day kind and weather of one episode in each lane.
 
@@ -104,7 +111,7 @@ def conditions(
     scenario: Scenario,
     draws: LaneDraws,
     keys: Tensor,
-    hour: int,
+    hour: int | Tensor,
     num_prosumers: int,
     *,
     pv_scale_permille: int,
@@ -120,13 +127,13 @@ def conditions(
         scenario: on the device of `keys`.
         draws: of `draw_lanes` with the same keys.
         keys: `[2, E]` lane keys.
-        hour: hour of the episode, 0 .. T-1.
+        hour: hour of the episode, 0 .. T-1; an int, or a `[]` int64 tensor.
         num_prosumers: P; prosumer p has the tables of home p mod N, and random words of its own.
         pv_scale_permille: size of the PV systems, 1000 = as in the tables.
         forecast_error_permille: standard deviation of the forecast error relative to the generation; 0 = perfect.
     """
     base, pv = (_at_hour(t, hour, num_prosumers, draws.kind) for t in (scenario.load_wh, scenario.pv_wh))
-    generation = (pv * pv_scale_permille // 1000) * draws.pv_ratio_permille.select(0, hour // _HOURS_PER_DAY) // 1000
+    generation = (pv * pv_scale_permille // 1000) * at(draws.pv_ratio_permille, hour // _HOURS_PER_DAY) // 1000
     ratios, errors = scenario.load_ratio_permille, scenario.forecast_error_permille
     if ratios.size(0) == 1 and forecast_error_permille == 0:
         return HourConditions(base * ratios // 1000, generation, generation)
@@ -167,9 +174,9 @@ def _wholesale(scenario: Scenario, keys: Tensor, horizon_hours: int) -> Tensor:
     return value.gather(1, torch.stack(chosen))
 
 
-def _at_hour(table: Tensor, hour: int, num_prosumers: int, kind: Tensor) -> Tensor:
+def _at_hour(table: Tensor, hour: int | Tensor, num_prosumers: int, kind: Tensor) -> Tensor:
     """`[P, E]` of `[K, T', N]`: the hour of each lane's day kind, homes repeated as needed."""
-    homes = table.select(1, hour % table.size(1)).transpose(0, 1)
+    homes = at(table, hour % table.size(1), 1).transpose(0, 1)
     if num_prosumers > homes.size(0):
         homes = homes.repeat(-(-num_prosumers // homes.size(0)), 1)
     return homes.narrow(0, 0, num_prosumers).index_select(1, kind)
