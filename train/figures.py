@@ -39,7 +39,9 @@ def _save(figure: Figure, path: Path) -> Path:
 
 
 def _legend_below(figure: Figure, columns: int) -> None:
-    """Under the axes, where it covers no data."""
+    """Under the axes, where it covers no data; none for a run that was cut off before it had any."""
+    if not any(axis.get_legend_handles_labels()[0] for axis in figure.axes):
+        return
     figure.legend(loc="outside lower center", fontsize=8, ncols=columns, frameon=False)
 
 

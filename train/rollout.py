@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from gridmarl.envs.two_stage_dr.batched import BatchedTwoStageDR
 from gridmarl.envs.two_stage_dr.step import Settled
+from gridmarl.errors import OverdraftError
 from gridmarl.preferences import demand_at
 from gridmarl.protocols import Agent
 
@@ -79,7 +80,11 @@ class Episode:
 def play(
     env: BatchedTwoStageDR, agent: Agent, seed: int, on_hour: Callable[[Settled], object] | None = None
 ) -> Episode:
-    """One episode of a policy that does not explore and does not learn; `on_hour` sees each settled hour."""
+    """One episode of a policy that does not explore and does not learn; `on_hour` sees each settled hour.
+
+    Raises:
+        OverdraftError: an account falls below the credit limit, where there is one.
+    """
     hours: list[dict[str, torch.Tensor]] = []
     observation = env.reset(seed)
     beta = env.state.beta
@@ -88,6 +93,7 @@ def play(
             result = env.step(agent.act(observation, explore=False))
         observation = result.observation
         if env.settled is not None:
+            _check_credit(env, agent.name, len(hours))
             hours.append(_hour_columns(env, env.settled, beta))
             if on_hour is not None:
                 on_hour(env.settled)
@@ -95,6 +101,18 @@ def play(
             break
     columns = {name: torch.stack([hour[name] for hour in hours]).cpu().numpy() for name in hours[0]}
     return Episode(**columns, beta=beta)
+
+
+def _check_credit(env: BatchedTwoStageDR, policy: str, hour: int) -> None:
+    limit = env.params.credit_limit_utok
+    if limit is None:
+        return
+    least, prosumer = env.state.balances[: env.num_agents].amin(1).min(0)
+    if int(least) < -limit:
+        raise OverdraftError(
+            f"credit_limit_utok: {limit}, but in hour {hour} {policy} takes prosumer {int(prosumer)}'s account to "
+            f"{int(least)} µtok; allowed is a limit that fits the bills, or null (billed in arrears)"
+        )
 
 
 def _hour_columns(env: BatchedTwoStageDR, settled: Settled, beta: int) -> dict[str, torch.Tensor]:
