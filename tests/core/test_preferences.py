@@ -97,17 +97,17 @@ def test_outside_option_is_optimal(
     """The best of all whole quantities, one by one; the same as the closed form of the planner."""
     low, high = limits
     imp = export + spread
-    curve = (beta, *one(gamma, low, high))
-    at_import, at_export = demand_at(imp, *curve), demand_at(export, *curve)
+    slope, least, most, sun = one(gamma, low, high, generation)
+    at_import, at_export = (demand_at(price, beta, slope, least, most) for price in (imp, export))
     prices_ = torch.tensor([imp]), torch.tensor([export])
-    d, surplus = outside_option(at_import, at_export, *one(generation), beta, curve[1], *prices_)
+    d, surplus = outside_option(at_import, at_export, sun, beta, slope, *prices_)
 
     def gained(x: int) -> int:
         bought, sold = max(x - generation, 0), max(generation - x, 0)
         return oracle.utility(x, beta, gamma) - imp * bought + export * sold
 
     assert int(surplus) == gained(int(d)) == max(gained(x) for x in range(low, high + 1))
-    again = waterfill.outside_option(*one(beta, gamma, low, high, generation), *prices_)
+    again = waterfill.outside_option(torch.full_like(slope, beta), slope, least, most, sun, *prices_)
     assert (int(again[0]), int(again[1])) == (int(d), int(surplus))
 
 

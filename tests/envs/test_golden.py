@@ -14,8 +14,8 @@ def test_playthrough(name: str) -> None:
     path = FOLDER / f"{name}.txt"
     now, before = playthrough(name), path.read_bytes()
     if now.encode() != before:
-        lines = (text.splitlines(keepends=True) for text in (before.decode(errors="replace"), now))
-        difference = "".join(unified_diff(*lines, f"{path.name} as stored", "as played now", n=1))
+        stored, played = (text.splitlines(keepends=True) for text in (before.decode(errors="replace"), now))
+        difference = "".join(unified_diff(stored, played, f"{path.name} as stored", "as played now", n=1))
         pytest.fail(f"{path.name} differs; if the change is meant, run `{COMMAND}`\n{difference}", pytrace=False)
 
 

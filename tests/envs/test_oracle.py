@@ -39,8 +39,10 @@ def natures(env: BatchedTwoStageDR) -> list[Nature]:
     mean = scenario.reference_price_utok_per_wh
     return [
         Nature(
-            state.draws.wholesale_utok_per_wh[:, lane].tolist(),
-            *([energy[:, lane].tolist() for energy in column] for column in zip(*hours, strict=True)),
+            wholesale=state.draws.wholesale_utok_per_wh[:, lane].tolist(),
+            load=[hour.load_wh[:, lane].tolist() for hour in hours],
+            forecast=[hour.forecast_wh[:, lane].tolist() for hour in hours],
+            generation=[hour.generation_wh[:, lane].tolist() for hour in hours],
             participates=state.participates[:, lane].tolist(),
             mean_wholesale=mean,
         )
@@ -57,7 +59,7 @@ def numbers(value: Any, lane: int) -> Any:
     names = [item.name for item in fields(value)] if isinstance(value, State) else list(value._fields)
     if isinstance(value, Settled):
         names += ["reward_utok", "load_wh"]
-    result = {}
+    result: dict[str, Any] = {}
     for name in names:
         part = numbers(getattr(value, name), lane)
         if isinstance(part, dict):

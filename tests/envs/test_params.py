@@ -148,7 +148,7 @@ def test_fields_that_contradict_each_other(values: dict[str, Any], message: str)
 
 
 def test_a_dictionary_there_and_back() -> None:
-    params = TwoStageDRParams(num_prosumers=3, stage2="learned", credit_limit_utok=5, **BATTERY)
+    params = TwoStageDRParams.from_dict({"num_prosumers": 3, "stage2": "learned", "credit_limit_utok": 5} | BATTERY)
     assert TwoStageDRParams.from_dict(params.to_dict()) == params
 
 
@@ -248,7 +248,8 @@ def test_window_shorter_than_the_horizon() -> None:
 
 def test_an_hour_settles_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """What settles an hour, called again with the state after it, of the next bidding or after the end, refuses."""
-    honest, seen = stages.settle, []
+    honest: Any = stages.settle
+    seen: list[tuple[Any, ...]] = []
 
     def watched(*args: Any) -> Any:
         seen.append(args)

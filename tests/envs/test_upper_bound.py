@@ -64,7 +64,7 @@ def test_every_heuristic(settlement: str) -> None:
         assert welfare["truthful"] > max(welfare["zero_intelligence"], welfare["inflate"])
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(drawn_params(3), drawn_scenarios(), st.integers(0, 2**32), st.sampled_from([0.0, 0.9]))
 def test_drawn_markets(params: TwoStageDRParams, scenario: Scenario, seed: int, extreme: float) -> None:
     """Battery, shifting, learned, additive, forecast errors and negative prices, in any combination."""

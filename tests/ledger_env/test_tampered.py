@@ -22,7 +22,8 @@ Cheat = Callable[[Any], Any]
 
 def in_one_hour(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, cheat: Cheat) -> None:
     """Pass what `module.name` returns through `cheat` the eighth time it is called, once an hour."""
-    honest, calls = getattr(module, name), []
+    honest = getattr(module, name)
+    calls: list[None] = []
 
     def cheating(*args: Any, **kwargs: Any) -> Any:
         calls.append(None)
@@ -165,7 +166,8 @@ def test_a_battery_beyond_its_power(
 def test_shifted_energy_that_never_returns(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Forgiven in one hour: known when the episode is complete, and blamed on that hour."""
     forgiven: list[int] = []
-    honest, calls = stages.collect_orders, []
+    honest: Callable[..., Any] = stages.collect_orders
+    calls: list[None] = []
 
     def cheating(*args: Any, **kwargs: Any) -> Any:
         orders = honest(*args, **kwargs)

@@ -121,7 +121,7 @@ class Player:
         """Best surplus against the outside prices: at a kink, a bound or where one of the two prices leads."""
         imp, exp = self.imp[self.t], self.exp[self.t]
         tries = {low, high, max(low, min(high, f)), *(demand(p, beta, gamma, low, high) for p in (imp, exp))}
-        return max(utility(d, beta, gamma) - imp * max(d - f, 0) + exp * max(f - d, 0) for d in tries)
+        return max(utility(d, beta, gamma) - int(imp) * max(d - f, 0) + int(exp) * max(f - d, 0) for d in tries)
 
     def entries(self, action: Any) -> dict[str, int]:
         """Levels of one prosumer's action by name, counting what had to be clamped."""
@@ -129,9 +129,9 @@ class Player:
         names = ["price", "quantity"] if rules["single_price"] else ["buy_price", "quantity", "sell_price"]
         names += ["battery"] * (rules["battery_capacity_wh"] > 0)
         if rules["action_space"] == "discrete":
-            levels = {"quantity": 1 if rules["stage1"] == "comfort" else rules["quantity_levels"]}
+            levels: dict[str, int] = {"quantity": 1 if rules["stage1"] == "comfort" else rules["quantity_levels"]}
             levels["battery"] = rules["battery_levels"]
-            grid = list(product(*(spread(levels.get(name, rules["price_levels"])) for name in names)))
+            grid = list(product(*(spread(levels[name] if name in levels else rules["price_levels"]) for name in names)))
             reductions = spread(rules["reduction_levels"]) if rules["stage2"] == "learned" else []
             inside = max(0, min(max(len(grid), len(reductions)) - 1, action))
             self.clamped += inside != action
@@ -233,7 +233,8 @@ class Player:
         before = list(self.balances)
         for energies, price, pays, other in zip(wh, prices, _PAYERS, _OTHERS, strict=True):
             for i, energy in enumerate(energies):
-                self._pay(*((i, self.P + other) if pays else (self.P + other, i)), energy * price)
+                payer, payee = (i, self.P + other) if pays else (self.P + other, i)
+                self._pay(payer, payee, energy * price)
         self._pay(self.P + OPERATOR, self.P + UPSTREAM, M * imp)
         self._pay(self.P + UPSTREAM, self.P + OPERATOR, X * exp)
         received = [now - then for now, then in zip(self.balances, before, strict=True)]
