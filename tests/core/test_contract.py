@@ -11,12 +11,12 @@ from gridmarl.envs.two_stage_dr.batched import BatchedTwoStageDR
 from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
 from gridmarl.protocols import AgentContext
 from gridmarl.scenarios.scenario import toy_scenario
-from gridmarl.train.rollout import FLOW_NAMES, Episode, play
+from gridmarl.train.rollout import FLOW_NAMES, Episode, phantom_demand, play
 
 SETTLEMENTS = ("two_settlement", "additive")
 
 
-def played(agent: str, settlement: str, wholesale: int = 10_000) -> Episode:
+def market(settlement: str, wholesale: int = 10_000) -> BatchedTwoStageDR:
     """One hour. Prosumer 0: 1,000 Wh at `p0 = 10,000`, `d = 600 .. 1,400` Wh. Prosumer 1: no load, 300 Wh of sun."""
     scenario = toy_scenario([wholesale], [[1_000, 0]], [[0, 300]])
     params = TwoStageDRParams(
@@ -25,7 +25,11 @@ def played(agent: str, settlement: str, wholesale: int = 10_000) -> Episode:
         export_margin_utok_per_wh=1_000, participation_permille=1000, forecast_error_permille=0,
         pv_scale_permille=1000,
     )  # fmt: skip
-    env = BatchedTwoStageDR(params, scenario, auto_reset=False)
+    return BatchedTwoStageDR(params, scenario, auto_reset=False)
+
+
+def played(agent: str, settlement: str, wholesale: int = 10_000) -> Episode:
+    env = market(settlement, wholesale)
     context = AgentContext(1, 2, env.observation_fields, env.action_spec, env.device, 0, options={})
     return play(env, make_agent(agent, context), 0)
 
@@ -57,6 +61,32 @@ def test_inflate_by_hand(settlement: str, accepted: int, phantom: int, earned: i
     assert of_first(episode, "accepted_wh") == accepted
     assert of_first(episode, "phantom_wh") == phantom
     assert of_first(episode, "phantom_utok") == earned
+
+
+@pytest.mark.parametrize(
+    ("settlement", "accepted", "rate"),
+    [
+        # rho = 16,000, d(rho) = 700 and 700 of 1,400 Wh offered; a phantom Wh costs pi and brings pi_DR
+        ("two_settlement", 700, 4_000),
+        # rho = 28,000, d(rho) = 600: 800 offered; a phantom Wh costs pi, brings pi + pi_DR
+        ("additive", 800, 16_000),
+    ],
+)
+def test_phantom_demand_below_the_import_price(settlement: str, accepted: int, rate: int) -> None:
+    """The same home bids 1,400 Wh at `12,000 = 9,000 + 7,000 * 28,087 // 65,536`, and `pi_DR = min(18,000, 16,000)`.
+
+    It wants `d(12,000) = 900` Wh, so 500 of the accepted Wh are phantom.
+    """
+    env = market(settlement)
+    env.reset(0)
+    env.step(torch.tensor([[[28_087 / 32_768 - 1, 1.0, -1.0], [-1.0, -1.0, -1.0]]]))
+    assert env.settled is not None
+    outcome = env.settled.market
+    assert [int(value) for value in (outcome.price, outcome.dr_price, outcome.shortage_wh)] == [12_000, 16_000, 1_100]
+    phantom, earned = phantom_demand(env.settled, env.state.beta, settlement)
+    assert env.settled.accepted_wh.flatten().tolist() == [accepted, 0]
+    assert phantom.flatten().tolist() == [500, 0]
+    assert earned.flatten().tolist() == [500 * rate, 0]
 
 
 @pytest.mark.parametrize("settlement", SETTLEMENTS)
