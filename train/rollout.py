@@ -119,7 +119,7 @@ def _hour_columns(env: BatchedTwoStageDR, settled: Settled, beta: int) -> dict[s
     flow, market, home = settled.flows, settled.market, settled.home
     amounts = flow.wh.sum(1) * flow.price
     upstream = flow.upstream_wh * torch.stack((settled.import_price, settled.export_price))
-    phantom, earned = phantom_demand(settled, beta, env.params.dr_settlement)
+    phantom, earned = phantom_demand(settled, beta)
     return {
         "import_price": settled.import_price,
         "export_price": settled.export_price,
@@ -144,15 +144,16 @@ def _hour_columns(env: BatchedTwoStageDR, settled: Settled, beta: int) -> dict[s
     }
 
 
-def phantom_demand(settled: Settled, beta: int, dr_settlement: str) -> tuple[torch.Tensor, torch.Tensor]:
+def phantom_demand(settled: Settled, beta: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Paid reductions of demand beyond what the prosumer wanted at the market price, and what they earned; `[P, E]`.
 
-    A Wh bid above `d(pi)` and reduced again changes nothing in the world. Under `additive` it earns `pi_DR`, under
-    `two_settlement` `pi_DR - pi` (bought at `pi`, sold back at `pi_DR`), at the operator's expense.
+    A Wh bid above `d(pi)` and reduced again changes nothing in the world. It brings the reduction price, and it has
+    cost what the last Wh of the order cost: the import price if it was not filled, the market price if it was.
+    (For Wh that were all filled this is `pi_DR` under `additive` and `pi_DR - pi` under `two_settlement`.)
     """
-    home, market = settled.home, settled.market
+    home, market, orders = settled.home, settled.market, settled.orders
     wanted = demand_at(market.price, beta, home.gamma, home.d_min_wh, home.d_max_wh)
-    inflated = (settled.orders.demand_wh - wanted).clamp(min=0)
-    phantom = torch.minimum(inflated, settled.accepted_wh)
-    rate = market.dr_price if dr_settlement == "additive" else market.dr_price - market.price
-    return phantom, phantom * rate
+    phantom = torch.minimum((orders.demand_wh - wanted).clamp(min=0), settled.accepted_wh)
+    unfilled = torch.minimum(phantom, orders.buy_wh - market.buy_fill_wh)
+    cost = settled.import_price * unfilled + market.price * (phantom - unfilled)
+    return phantom, market.reduction_price * phantom - cost

@@ -9,7 +9,7 @@ wide can be hit exactly: by `level = ceil(offset * 65536 / range)`.
 |---|---|
 | buy_price, sell_price (or one `price`) | export price .. import price, µtok/Wh |
 | quantity | d_min .. d_max, Wh (ignored with stage1="comfort") |
-| battery (with a battery) | -power .. power, W, limited by charge and room |
+| battery (with a battery) | -power .. power, W, symmetric: `power * abs(level - 32768) >> 15`; within charge and room |
 | reduction (stage2="learned", second step) | 0 .. d - d_min, Wh, offered if the prosumer takes part and pi_DR > 0 |
 
 Discrete: `[E, P]` int64, a row of `ActionSpec.grid`, which spells out the continuous action it stands for. With

@@ -61,7 +61,7 @@ class BatchedTwoStageDR:
         device: torch.device | str = "cpu",
         first_lane: int = 0,
         auto_reset: bool = True,
-        on_hour: Callable[[HourRecord], None] | None = None,
+        on_hour: Callable[[HourRecord], object] | None = None,
         ledger: LedgerLevel = "accounts",
         compile: bool = False,
     ) -> None:
@@ -87,7 +87,7 @@ class BatchedTwoStageDR:
         self.settled: Settled | None = None
         """What happened in the last step's hour (None after the first of two steps, and with the ledger off)."""
 
-    def _check_ledger(self, on_hour: Callable[[HourRecord], None] | None) -> None:
+    def _check_ledger(self, on_hour: Callable[[HourRecord], object] | None) -> None:
         if self.ledger not in get_args(LedgerLevel):
             raise ConfigError(f"ledger: {self.ledger!r}, allowed are {', '.join(get_args(LedgerLevel))}")
         if self.ledger == "off" and (on_hour is not None or self.params.credit_limit_utok is not None):

@@ -67,9 +67,23 @@ def check_bounds(params: TwoStageDRParams, scenario: Scenario) -> None:
             f"num_prosumers: {params.num_prosumers} prosumers with orders of up to {order} Wh, allowed is a book of "
             f"at most {MAX_BOOK_WH} Wh"
         )
+    _check_utility(params, scenario, most_load)
     price = int(scenario.price_value.abs().max()) + params.import_adder_utok_per_wh + params.export_margin_utok_per_wh
     if price > MAX_PRICE_UTOK_PER_WH:
         raise ConfigError(f"prices of up to {price} µtok/Wh, allowed are at most {MAX_PRICE_UTOK_PER_WH}")
+
+
+def _check_utility(params: TwoStageDRParams, scenario: Scenario, most_wh: int) -> None:
+    """`beta d` and `gamma d²` must fit in int64; `gamma L` is constant, so both are greatest at the greatest load."""
+    reference, elasticity = reference_price(params, scenario), params.elasticity_permille
+    load = max(1, most_wh * PERMILLE // max(PERMILLE, params.demand_max_permille))
+    gamma = 1 + 2 * PERMILLE * PERMILLE * reference // (elasticity * load)
+    largest = max(calibrated_beta(reference, elasticity) * most_wh, gamma * most_wh * most_wh)
+    if largest >= 2**62:
+        raise ConfigError(
+            f"elasticity_permille: {elasticity} with consumption of up to {most_wh} Wh and a reference price of "
+            f"{reference} µtok/Wh gives utilities beyond 64 bits; allowed are smaller loads or a greater elasticity"
+        )
 
 
 def price_bits(params: TwoStageDRParams) -> int:

@@ -16,6 +16,8 @@ from gridmarl.units import PERMILLE
 MAX_RELATIVE_GAP = 1e-6
 # An hour's net exchange below this share of its turnover is zero up to the solver's precision.
 _NO_EXCHANGE = 1e-7
+# Where next to nothing is at stake the gap is measured to a thousandth of the smallest unit of money, 0.001 µtok.
+_LEAST_TURNOVER_UTOK = 1000.0
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ def account(
     discomfort = float(schedule.shifted.sum() * problem.discomfort_utok_per_wh)
     welfare = utility - discomfort - float(cost.sum())
     turnover = abs(utility) + discomfort + float(np.abs(cost).sum())
-    gap = (bound_utok - welfare) / max(turnover, 1.0)
+    gap = (bound_utok - welfare) / max(turnover, _LEAST_TURNOVER_UTOK)
     if not abs(gap) <= MAX_RELATIVE_GAP:  # a NaN is not a proof either
         raise SolverError(
             f"{solver}: relative gap {gap:.3g} between bound and welfare, allowed is {MAX_RELATIVE_GAP:g}"
@@ -193,7 +195,7 @@ def _prices_and_bills(
     np.divide(cost[0], net[0], out=price, where=exchanged)
     bill = (own_net * price).sum(axis=1)
     residual = abs(float(bill.sum() - cost.sum()))
-    if residual > MAX_RELATIVE_GAP * max(turnover_utok, 1.0):
+    if residual > MAX_RELATIVE_GAP * max(turnover_utok, _LEAST_TURNOVER_UTOK):
         raise SolverError(f"bills miss the aggregator's cost by {residual:.6g} µtok")
     return price, bill
 

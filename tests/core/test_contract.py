@@ -66,10 +66,10 @@ def test_inflate_by_hand(settlement: str, accepted: int, phantom: int, earned: i
 @pytest.mark.parametrize(
     ("settlement", "accepted", "rate"),
     [
-        # rho = 16,000, d(rho) = 700 and 700 of 1,400 Wh offered; a phantom Wh costs pi and brings pi_DR
-        ("two_settlement", 700, 4_000),
-        # rho = 28,000, d(rho) = 600: 800 offered; a phantom Wh costs pi, brings pi + pi_DR
-        ("additive", 800, 16_000),
+        # rho = 16,000, d(rho) = 700 and 700 of 1,400 Wh offered; a phantom Wh, unfilled, costs 16,000 and brings pi_DR
+        ("two_settlement", 700, 0),
+        # rho = 28,000, d(rho) = 600: 800 offered; a phantom Wh, unfilled, costs 16,000 and brings pi + pi_DR
+        ("additive", 800, 12_000),
     ],
 )
 def test_phantom_demand_below_the_import_price(settlement: str, accepted: int, rate: int) -> None:
@@ -83,8 +83,21 @@ def test_phantom_demand_below_the_import_price(settlement: str, accepted: int, r
     assert env.settled is not None
     outcome = env.settled.market
     assert [int(value) for value in (outcome.price, outcome.dr_price, outcome.shortage_wh)] == [12_000, 16_000, 1_100]
-    phantom, earned = phantom_demand(env.settled, env.state.beta, settlement)
+    phantom, earned = phantom_demand(env.settled, env.state.beta)
     assert env.settled.accepted_wh.flatten().tolist() == [accepted, 0]
+    assert phantom.flatten().tolist() == [500, 0]
+    assert earned.flatten().tolist() == [500 * rate, 0]
+
+
+@pytest.mark.parametrize(("settlement", "rate"), [("two_settlement", 4_000), ("additive", 16_000)])
+def test_phantom_demand_that_was_filled(settlement: str, rate: int) -> None:
+    """Were all of the order filled locally (set so here), a phantom Wh would cost `pi = 12,000`."""
+    env = market(settlement)
+    env.reset(0)
+    env.step(torch.tensor([[[28_087 / 32_768 - 1, 1.0, -1.0], [-1.0, -1.0, -1.0]]]))
+    assert env.settled is not None
+    filled = env.settled.market._replace(buy_fill_wh=env.settled.orders.buy_wh)
+    phantom, earned = phantom_demand(env.settled._replace(market=filled), env.state.beta)
     assert phantom.flatten().tolist() == [500, 0]
     assert earned.flatten().tolist() == [500 * rate, 0]
 

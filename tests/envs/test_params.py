@@ -198,6 +198,15 @@ def test_prices_that_could_overflow() -> None:
         BatchedTwoStageDR(TwoStageDRParams(import_adder_utok_per_wh=1), scenario)
 
 
+def test_utilities_that_could_overflow() -> None:
+    """`gamma d²` grows as the elasticity falls."""
+    scenario = toy_scenario([1_000_000], [[100_000]])
+    params = {"num_prosumers": 1, "horizon_hours": 1, "demand_max_permille": 10_000}
+    with pytest.raises(ConfigError, match=r"^elasticity_permille: 1 with consumption of up to 1000000 Wh"):
+        BatchedTwoStageDR(TwoStageDRParams(elasticity_permille=1, **params), scenario)
+    BatchedTwoStageDR(TwoStageDRParams(elasticity_permille=300, **params), scenario)
+
+
 def test_the_largest_allowed_market_does_not_overflow() -> None:
     """Bounds of the units page at once: every amount exact, checked against Python's integers."""
     scenario = toy_scenario([10_000_000], [[50_000_000]], [[10_000_000]])
