@@ -180,7 +180,7 @@ def learning_curve(metrics: Sequence[Mapping[str, str]], levels: Mapping[str, fl
         levels: references in the same unit, on the episodes of the evaluations.
     """
     figure, axis = plt.subplots(figsize=(8, 4.4), layout="constrained")
-    for column, label, style in (("return", "while exploring", ":"), ("eval_return", "held-out episodes", "-o")):
+    for column, label, style in (("return", "while exploring", ":."), ("eval_return", "held-out episodes", "-o")):
         points = [(int(row["env_steps"]), float(row[column])) for row in metrics if row.get(column)]
         if points:
             axis.plot(
