@@ -15,8 +15,28 @@ _UTILITY_DIVISOR = 2 * _NTOK_PER_UTOK
 
 
 def floor_div(numerator: Tensor, denominator: Tensor | int) -> Tensor:
-    """Integer division towards minus infinity, the one rounding rule of the market path."""
+    """Integer division towards minus infinity, the one rounding rule of the market path.
+
+    Args:
+        numerator: int64, below 2**62 in magnitude where a graph is compiled.
+        denominator: int64 or int, not 0, likewise below 2**50.
+    """
+    if torch.compiler.is_compiling():  # compiled code has vector instructions for float64 division, none for int64
+        return floor_div_by_float64(numerator, denominator)
     return torch.div(numerator, denominator, rounding_mode="floor")
+
+
+def floor_div_by_float64(numerator: Tensor, denominator: Tensor | int) -> Tensor:
+    """`floor_div` by two float64 divisions, exactly the same integers.
+
+    The first quotient is off by less than `1 + |q| * 2**-51`, so what it leaves, `rest`, is a small multiple of the
+    denominator `b`. The second is exact: if `rest/b` is below the integer `n`, it is so by at least `1/|b|`, which is
+    more than float64 rounds by as long as `|n b| < 2**53`.
+    """
+    divisor = denominator.to(torch.float64) if isinstance(denominator, Tensor) else float(denominator)
+    quotient = torch.floor(numerator.to(torch.float64) / divisor).to(torch.int64)
+    rest = numerator - quotient * denominator
+    return quotient + torch.floor(rest.to(torch.float64) / divisor).to(torch.int64)
 
 
 def calibrated_beta(reference_price: int, elasticity_permille: int) -> int:

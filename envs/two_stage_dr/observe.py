@@ -20,6 +20,7 @@ from gridmarl.units import MAX_BOOK_WH, MAX_PRICE_UTOK_PER_WH, UTOK_PER_TOKEN
 
 _PRICE_SCALE = 2.0**-13
 _ENERGY_SCALE = 2.0**-10
+_SMALL_COLUMN = 4096  # numbers in a column up to which the number of operations costs more than memory
 _PRICE_BOUND = 2.0 * MAX_PRICE_UTOK_PER_WH * _PRICE_SCALE
 _ENERGY_BOUND = MAX_BOOK_WH * _ENERGY_SCALE
 
@@ -116,14 +117,16 @@ def observe_at(params: TwoStageDRParams, state: State, hour: int | Tensor, scale
         at(state.backlog, row % slots) if slots else zero,
         state.backlog.sum(0) if slots else zero,
         state.soc_wh,
-        state.participates,
+        state.participates.to(torch.int64),
         zero + int(state.phase is Phase.RESCHEDULING),
         *(_after_stage_one(state) if after else (zero,) * 5),
         home.outside_utok,
     ]
-    # one pass over each column: integers times float32 make float32; what is public is computed once a lane
-    scaled = [column * scale for column, scale in zip(columns, scales.unbind(0), strict=True)]
-    return torch.stack([column.expand_as(home.gamma) for column in scaled]).permute(2, 1, 0)
+    # integers times float32 make float32, in one operation
+    if home.gamma.numel() > _SMALL_COLUMN:  # column by column: no large tensor of integers, what is public once a lane
+        columns = [column * scale for column, scale in zip(columns, scales.unbind(0), strict=True)]
+        return torch.stack([column.expand_as(home.gamma) for column in columns]).permute(2, 1, 0)
+    return (torch.stack([column.expand_as(home.gamma) for column in columns]) * scales).permute(2, 1, 0)
 
 
 def _after_stage_one(state: State) -> tuple[Tensor, ...]:
@@ -133,7 +136,7 @@ def _after_stage_one(state: State) -> tuple[Tensor, ...]:
         state.orders.demand_wh,
         market.price,
         market.dr_price,
-        market.shortage_wh > 0,
+        (market.shortage_wh > 0).to(torch.int64),
         rule_reduction_wh(state),
     )
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gridmarl.preferences import floor_div
+
 
 def apportion(total: Tensor, weights: Tensor, start: int | Tensor) -> Tensor:
     """Parts of `total` in proportion to `weights`; they add up to it, and none exceeds its weight.
@@ -33,5 +35,5 @@ def apportion(total: Tensor, weights: Tensor, start: int | Tensor) -> Tensor:
     else:
         base = prefix.narrow(0, start % parts, 1)
     whole = prefix.select(0, parts).clamp(min=1)
-    bounds = torch.div((prefix - base) * total, whole, rounding_mode="floor")
+    bounds = floor_div((prefix - base) * total, whole)
     return bounds.narrow(0, 1, parts) - bounds.narrow(0, 0, parts)

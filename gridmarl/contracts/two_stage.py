@@ -135,8 +135,14 @@ def upstream_exchange(
 
 def prosumer_payments(flow: Flows) -> Tensor:
     """Change of each prosumer's account, `[P, E]` µtok."""
-    buy, sell, imported, exported, reduction, shortfall, surplus, penalty = (flow.wh * flow.price.unsqueeze(1)).unbind()
-    return (sell + exported + reduction + surplus) - (buy + imported + shortfall + penalty)
+    # in one sum, multiplied flow by flow: a product of all flows at once costs more in fresh memory than in arithmetic
+    buy, sell, imported, exported, reduction, shortfall, surplus, penalty = flow.wh.unbind()
+    price, _, import_price, export_price, reduction_price_, _, _, penalty_rate = flow.price.unbind()
+    received = (sell - buy) * price
+    received += (exported + surplus) * export_price
+    received += reduction * reduction_price_
+    received -= (imported + shortfall) * import_price
+    return received - penalty * penalty_rate
 
 
 def settle(balances: Tensor, flow: Flows, received_utok: Tensor, import_price: Tensor, export_price: Tensor) -> Tensor:

@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 
 from gridmarl.errors import DataError
+from gridmarl.preferences import floor_div
 from gridmarl.random import Purpose, below, draw, roulette
+from gridmarl.units import PERMILLE
 
 _HOURS_PER_DAY = 24
 _WORDS = 4  # of one random draw
@@ -133,16 +135,17 @@ def conditions(
         forecast_error_permille: standard deviation of the forecast error relative to the generation; 0 = perfect.
     """
     base, pv = (_at_hour(t, hour, num_prosumers, draws.kind) for t in (scenario.load_wh, scenario.pv_wh))
-    generation = (pv * pv_scale_permille // 1000) * at(draws.pv_ratio_permille, hour // _HOURS_PER_DAY) // 1000
+    weather = at(draws.pv_ratio_permille, hour // _HOURS_PER_DAY)
+    generation = floor_div(floor_div(pv * pv_scale_permille, PERMILLE) * weather, PERMILLE)
     ratios, errors = scenario.load_ratio_permille, scenario.forecast_error_permille
     if ratios.size(0) == 1 and forecast_error_permille == 0:
-        return HourConditions(base * ratios // 1000, generation, generation)
+        return HourConditions(floor_div(base * ratios, PERMILLE), generation, generation)
     words = draw(keys, hour, Purpose.LOAD, num_prosumers)
-    load = base * _pick(ratios, words.select(0, 0)) // 1000
+    load = floor_div(base * _pick(ratios, words.select(0, 0)), PERMILLE)
     if forecast_error_permille == 0:
         return HourConditions(load, generation, generation)
     share = (errors * forecast_error_permille // 1000 + 1000).clamp(min=0)  # [Q3]; clamped here, it is a small table
-    forecast = generation * _pick(share, words.select(0, 1)) // 1000
+    forecast = floor_div(generation * _pick(share, words.select(0, 1)), PERMILLE)
     return HourConditions(load, forecast, generation)
 
 
