@@ -1,0 +1,254 @@
+"""Throughput of TwoStageDR: agent-steps per second of the batched environment and of the PettingZoo interface.
+
+Random actions, prepared beforehand; whole episodes, so that automatic resets count in full; warm-up first (compiling
+included); the median over repeats. One agent-step is one prosumer's part in one hour of one lane: bid, clearing,
+rescheduling, settlement, next hour's draws and observation.
+
+    python benchmarks/throughput.py                # some minutes; writes benchmarks/results/throughput-cpu.csv
+    python benchmarks/throughput.py --device cuda  # throughput-cuda.csv
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import platform
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from gridmarl.envs.two_stage_dr.batched import BatchedTwoStageDR, LedgerLevel
+from gridmarl.envs.two_stage_dr.compiled import missing_compiler
+from gridmarl.envs.two_stage_dr.env import parallel_env
+from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
+
+ROOT = Path(__file__).resolve().parent.parent
+PREPARED = 8  # different action tensors, used in turn
+Mode = Literal["eager", "compiled"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure."""
+
+    lanes: tuple[int, ...] = (1, 256, 4096)
+    prosumers: int = 32
+    """Of the batched environment."""
+    pettingzoo_prosumers: tuple[int, ...] = (10, 32)
+    ledgers: tuple[LedgerLevel, ...] = ("off", "accounts", "sealed")
+    modes: tuple[Mode, ...] = ("eager", "compiled")
+    repeats: int = 3
+    repeat_seconds: float = 0.3
+    """Least time of a repeat; it consists of whole episodes."""
+    threads: int = 0
+    """Threads of torch; 0: as torch chooses."""
+    device: str = "cpu"
+    seed: int = 0
+    output: Path | None = None
+    """CSV to write; by default throughput-<device>.csv in benchmarks/results."""
+    quick: bool = False
+    """A few lanes, eager only, one short repeat: to see that it works."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """One row: steps of all lanes per second, median and extremes over repeats."""
+
+    interface: str
+    mode: Mode
+    ledger: LedgerLevel
+    lanes: int
+    prosumers: int
+    repeats: int
+    steps_per_repeat: int
+    steps_per_s: float
+    slowest_steps_per_s: float
+    fastest_steps_per_s: float
+
+    @property
+    def agent_steps_per_s(self) -> float:
+        """Median, over all lanes and prosumers."""
+        return self.steps_per_s * self.lanes * self.prosumers
+
+
+def measure(options: Options, episode: Callable[[], None], steps: int) -> tuple[int, list[float]]:
+    """Steps in a repeat, and steps per second of each. `episode` plays one of `steps` steps; once as a warm-up."""
+
+    def seconds(episodes: int) -> float:
+        _finish(options)
+        begin = time.perf_counter()
+        for _ in range(episodes):
+            episode()
+        _finish(options)
+        return time.perf_counter() - begin
+
+    episode()
+    episodes = max(1, round(options.repeat_seconds / seconds(1)))
+    return episodes * steps, [episodes * steps / seconds(episodes) for _ in range(options.repeats)]
+
+
+def _finish(options: Options) -> None:
+    if torch.device(options.device).type == "cuda":
+        torch.cuda.synchronize()
+
+
+def _rate(
+    options: Options, interface: str, mode: Mode, ledger: LedgerLevel, lanes: int, prosumers: int, measured: Any
+) -> Rate:
+    steps, rates = measured
+    middle, least, most = statistics.median(rates), min(rates), max(rates)
+    return Rate(interface, mode, ledger, lanes, prosumers, options.repeats, steps, middle, least, most)
+
+
+def batched_rate(options: Options, mode: Mode, ledger: LedgerLevel, lanes: int) -> Rate:
+    """The batched environment with automatic reset."""
+    params = TwoStageDRParams(num_prosumers=options.prosumers)
+    env = BatchedTwoStageDR(params, num_envs=lanes, device=options.device, ledger=ledger, compile=mode == "compiled")
+    rng = np.random.default_rng(options.seed)
+    shape = (PREPARED, lanes, options.prosumers, env.action_spec.size)
+    actions = torch.from_numpy(rng.uniform(-1, 1, shape).astype(np.float32)).to(env.device).unbind(0)
+    env.reset(options.seed)
+
+    def episode() -> None:
+        for step in range(params.horizon_hours):
+            env.step(actions[step % PREPARED])
+
+    measured = measure(options, episode, params.horizon_hours)
+    return _rate(options, "batched", mode, ledger, lanes, options.prosumers, measured)
+
+
+def pettingzoo_rate(options: Options, prosumers: int) -> Rate:
+    """The PettingZoo interface: one lane, dictionaries of arrays."""
+    env = parallel_env(num_prosumers=prosumers)
+    rng = np.random.default_rng(options.seed)
+    size = env.action_space(env.possible_agents[0]).shape
+    actions = [
+        {name: rng.uniform(-1, 1, size).astype(np.float32) for name in env.possible_agents} for _ in range(PREPARED)
+    ]
+
+    def episode() -> None:
+        env.reset(seed=options.seed)
+        step = 0
+        while env.agents:
+            env.step(actions[step % PREPARED])
+            step += 1
+
+    measured = measure(replace(options, device="cpu"), episode, env.params.horizon_hours)
+    return _rate(options, "pettingzoo", "eager", "accounts", 1, prosumers, measured)
+
+
+def rates(options: Options) -> Iterator[Rate]:
+    """All rows, as they are measured."""
+    for prosumers in options.pettingzoo_prosumers:
+        yield pettingzoo_rate(options, prosumers)
+    for mode in options.modes:
+        missing = missing_compiler(torch.device(options.device)) if mode == "compiled" else None
+        if missing is not None:
+            print(f"compiled: left out, {missing}", file=sys.stderr)
+            continue
+        for ledger in options.ledgers:
+            for lanes in options.lanes:
+                yield batched_rate(options, mode, ledger, lanes)
+
+
+def provenance(options: Options, arguments: list[str]) -> dict[str, object]:
+    """What a figure needs beside it to be repeated."""
+    device = torch.device(options.device)
+    return {
+        "seed": options.seed,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+        "cpu": _cpu_model(),
+        "load_before": round(os.getloadavg()[0], 2),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "commit": _commit(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(["python", "benchmarks/throughput.py", *arguments]),
+    }
+
+
+def _cpu_model() -> str:
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text(encoding="utf-8").splitlines() if information.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _commit() -> str:
+    """The commit, with `+` if tracked source files differ from it."""
+    try:
+        commit, changed = (
+            subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no", "--", "*.py"])
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return commit + ("+" if changed else "")
+
+
+def write_csv(path: Path, rows: list[Rate], origin: dict[str, object]) -> None:
+    """One line per rate, provenance in every line."""
+    lines = [
+        {
+            **{name: value if not isinstance(value, float) else round(value, 2) for name, value in vars(row).items()},
+            "agent_steps_per_s": round(row.agent_steps_per_s),
+            **origin,
+        }
+        for row in rows
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
+
+
+def show(rows: list[Rate], origin: dict[str, object]) -> None:
+    """A table on the terminal."""
+    title = f"{origin['cpu']}, {origin['threads']} threads, {origin['device']}, torch {origin['torch']}"
+    table = Table(title=title, caption=f"load before: {origin['load_before']}")
+    for name in ("interface", "mode", "ledger", "lanes", "prosumers", "steps/s", "agent-steps/s"):
+        table.add_column(name, justify="left" if name in ("interface", "mode", "ledger") else "right")
+    for row in rows:
+        numbers = (f"{row.steps_per_s:,.1f}", f"{row.agent_steps_per_s:,.0f}")
+        table.add_row(row.interface, row.mode, row.ledger, str(row.lanes), str(row.prosumers), *numbers)
+    Console().print(table)
+
+
+def main(options: Options, arguments: list[str]) -> list[Rate]:
+    """Measure, write, show."""
+    if options.quick:
+        few: tuple[int, ...] = (1, 4)
+        options = replace(options, lanes=few, pettingzoo_prosumers=(3,), prosumers=4, modes=("eager",))
+        options = replace(options, repeats=1, repeat_seconds=0.0)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    origin = provenance(options, arguments)
+    rows = []
+    for row in rates(options):
+        rows.append(row)
+        line = f"{row.interface} {row.mode} {row.ledger} {row.lanes} x {row.prosumers}"
+        print(f"{line}: {row.agent_steps_per_s:,.0f} agent-steps/s", file=sys.stderr, flush=True)
+    name = f"throughput-{torch.device(options.device).type}.csv"
+    write_csv(options.output or ROOT / "benchmarks" / "results" / name, rows, origin)
+    show(rows, origin)
+    return rows
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__), sys.argv[1:])
