@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -45,11 +45,13 @@ class Train(MarketOptions):
     agent_set: Settings = ()
     """Options of the agent, e.g. --agent-set learning_rate=0.0005 policy=independent."""
     eval_every: Annotated[int, tyro.conf.arg(metavar="N")] = 12_000
-    """Steps between evaluations on held-out episodes, one per lane (best.pt keeps the best policy); 0: none."""
+    """Steps between evaluations on held-out episodes (best.pt keeps the best policy); 0: none."""
     eval_lanes: Annotated[int, tyro.conf.arg(metavar="N")] = 8
-    """Held-out episodes of the comparison at the end."""
+    """Held-out episodes of an evaluation, and of the comparison at the end."""
     checkpoint_every: Annotated[int, tyro.conf.arg(metavar="N")] = 30_000
     """Steps between checkpoints: the most that a killed run loses."""
+    ledger: Literal["accounts", "sealed"] = "accounts"
+    """accounts: balances are kept while training; sealed: every hour of every lane is hashed into its chain, too."""
     resume: bool = False
     """Continue the run in --run-dir from its checkpoint, bit for bit."""
 
@@ -105,8 +107,9 @@ def run_train(options: Train) -> int:
     if options.agent == "dqn":
         params = replace(params, action_space="discrete")
     scenario = options.scenario()
-    env = options.batched(params, options.training_scenario(), options.lanes)
-    eval_env = options.batched(params, options.training_scenario(), options.lanes) if options.eval_every else None
+    training = options.training_scenario()
+    env = options.batched(params, training, options.lanes, ledger=options.ledger)
+    eval_env = options.batched(params, training, options.eval_lanes) if options.eval_every else None
     config = _config(options, env.env_id, params, scenario)
     agent = build_agent(env, config)
     reference = _reference(options, params, scenario, options.eval_lanes, evaluation_seed(options.seed))
@@ -117,6 +120,8 @@ def run_train(options: Train) -> int:
         told = f"interrupted after {outcome.env_steps} steps; continue with --resume --run-dir {folder}"
         console.print(told, highlight=False, soft_wrap=True)
         return 130
+    if env.chains is not None:
+        console.print(f"sealed while training: {env.chains.height} blocks in each of {env.num_envs} chains")
     rows = _final_rows(options, params, scenario, agent, reference, folder)
     levels = {}
     if any(row.get("eval_return") for row in read_metrics(folder)):
@@ -165,7 +170,7 @@ def _reference(
 
 def _levels(options: Train, params: TwoStageDRParams, seed: int) -> dict[str, float]:
     """Reward per prosumer and episode of the references, on the very episodes of the evaluations during training."""
-    truthful, benchmarks = _reference(options, params, options.training_scenario(), options.lanes, seed)
+    truthful, benchmarks = _reference(options, params, options.training_scenario(), options.eval_lanes, seed)
     prosumers = params.num_prosumers * UTOK_PER_TOKEN
     return {
         "optimum": float(np.mean([item.welfare_utok for item in benchmarks.first_best])) / prosumers,

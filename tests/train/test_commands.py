@@ -248,6 +248,15 @@ def test_a_finished_run_is_not_spoilt(trained: tuple[Path, str], compared: tuple
         assert before == {path: path.read_bytes() for path in before}
 
 
+def test_sealed_training_changes_no_number(trained: tuple[Path, str], tmp_path: Path) -> None:
+    """Every hour of every lane is sealed: 240 steps in 4 lanes are 60 blocks each; the policy is the same."""
+    folder = tmp_path / "run"
+    outcome = gridmarl(*TRAIN, "--run-dir", folder, "--ledger", "sealed")
+    assert outcome.code == 0
+    assert "sealed while training: 60 blocks in each of 4 chains" in outcome.out
+    assert (folder / "ledger.bin").read_bytes() == (trained[0] / "ledger.bin").read_bytes()
+
+
 def test_a_resumed_run_must_have_the_same_prices(tmp_path: Path) -> None:
     path, folder = tmp_path / "PRICE_AND_DEMAND_201302_NSW1.csv", tmp_path / "run"
     hours = [
