@@ -19,7 +19,8 @@ class DQNConfig:
         policy: "shared" (one network for all agents) or "independent" (one network per agent, trained as one batch).
         agent_id: append a one-hot of the agent to a shared network's input.
         stateless: chapter 7's simplification: one table of action values per agent (under either policy), independent
-            of the state, trained by the same replay algorithm.
+            of the state, trained by the same replay algorithm. A table wants a greater `learning_rate` (0.05, say),
+            since Adam moves each of its values by about the learning rate per gradient step.
         double: double deep Q-learning (van Hasselt et al., 2016): the online network picks, the target network values.
         dueling: value and advantage heads (Wang et al., 2016).
         hidden: widths of the hidden layers.
