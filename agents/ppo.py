@@ -172,7 +172,7 @@ class PPO:
 
     def action_outputs(self, observation: Tensor) -> Tensor:
         """Logits or means `[E, P, A]` float32 for `[E, P, F]` observations."""
-        outputs = self.actor(self._rows(self._by_network(self._features(observation))))
+        outputs: Tensor = self.actor(self._rows(self._by_network(self._features(observation))))
         if self._separate:
             return outputs.transpose(0, 1)
         return outputs.view(*observation.shape[:2], self._num_outputs)
@@ -245,9 +245,7 @@ class PPO:
         following = transition.next_observation
         rollout.observation[step].copy_(transition.observation)
         rollout.sample[step].copy_(self._sample)
-        rollout.reward[step].copy_(
-            self._outside.shape(transition.reward, transition.observation, following, terminal)
-        )
+        rollout.reward[step].copy_(self._outside.shape(transition.reward, transition.observation, following, terminal))
         rollout.terminal[step].copy_(terminal)
         rollout.ended[step].copy_(ended)
         rollout.following[min(step, rollout.following.shape[0] - 1)].copy_(following)

@@ -54,8 +54,8 @@ class PPOConfig:
     rollout_steps: int = 48
     epochs: int = 5
     minibatches: int = 8
-    discount: float = 0.9
-    gae_lambda: float = 0.9
+    discount: float = 0.95
+    gae_lambda: float = 0.95
     bootstrap_truncation: bool = False
     clip: float = 0.2
     value_clip: float = 0.0

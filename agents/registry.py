@@ -23,6 +23,7 @@ _BUILTIN: dict[str, str] = {
     "dqn": "gridmarl.agents.dqn:DQN",
     "mappo": "gridmarl.agents.ppo:MAPPO",
     "ppo": "gridmarl.agents.ppo:PPO",
+    "tabular_q": "gridmarl.agents.tabular:TabularQ",
     "truthful": "gridmarl.agents.heuristics:Truthful",
     "zero_intelligence": "gridmarl.agents.heuristics:ZeroIntelligence",
     "always_cap": "gridmarl.agents.heuristics:AlwaysCap",

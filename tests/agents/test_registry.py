@@ -46,7 +46,8 @@ def test_options_reach_the_agent_on_top_of_the_context_s() -> None:
 
 def test_unknown_name_lists_those_there_are() -> None:
     with pytest.raises(
-        ConfigError, match="no agent 'sarsa'; there are always_cap, comfort, dqn, inflate, truthful, zero"
+        ConfigError,
+        match="no agent 'sarsa'; there are always_cap, comfort, dqn, inflate, mappo, ppo, tabular_q, truthful",
     ):
         registry.make_agent("sarsa", CONTEXT)
 
