@@ -109,9 +109,11 @@ def run_train(options: Train) -> int:
     scenario = options.scenario()
     training = options.training_scenario()
     env = options.batched(params, training, options.lanes, ledger=options.ledger)
-    eval_env = options.batched(params, training, options.eval_lanes) if options.eval_every else None
     config = _config(options, env.env_id, params, scenario)
     agent = build_agent(env, config)
+    if not agent.learns:
+        config = replace(config, eval_interval=0)  # nothing changes: the comparison at the end says it all
+    eval_env = options.batched(params, training, options.eval_lanes) if config.eval_interval else None
     reference = _reference(options, params, scenario, options.eval_lanes, evaluation_seed(options.seed))
     folder = options.folder(options.agent)  # what can be refused has been: nothing is left behind by bad input
     outcome = train(env, agent, config, folder, eval_env=eval_env, resume=options.resume)
