@@ -71,10 +71,13 @@ def return_offset(import_price: Tensor, hour: int | Tensor, deadline_hours: int)
         hour: not the last one; an int, or a `[]` int64 tensor.
     """
     hours = import_price.shape[0]
-    width = min(deadline_hours, hours - 1)
+    width = min(deadline_hours, hours - 1 if isinstance(hour, Tensor) else hours - 1 - hour)
     steps = torch.arange(width, device=import_price.device)
-    # a window that reaches beyond the horizon repeats the last hour, which comes first at its true offset
-    window = import_price.index_select(0, (steps + (hour + 1)).clamp(max=hours - 1))
+    if isinstance(hour, Tensor):
+        # a window that reaches beyond the horizon repeats the last hour, which comes first at its true offset
+        window = import_price.index_select(0, (steps + (hour + 1)).clamp(max=hours - 1))
+    else:
+        window = import_price.narrow(0, hour + 1, width)
     # argmin leaves open which minimum it names, so ties are broken by packing the offset under the price
     packed = window * width + steps.unsqueeze(1)
     if width <= _INT32_WINDOW:
