@@ -432,7 +432,6 @@ class PPO:
         self._explorations = state["explorations"]
         self._updates = state["updates"]
         self._learn_calls = state["learn_calls"]
-        self._noise = None
 
 
 class MAPPO(PPO):

@@ -227,4 +227,3 @@ class TabularQ:
         self.table.copy_(state["table"])
         self.visits.copy_(state["visits"])
         self._explorations, self._learn_calls = state["explorations"], state["learn_calls"]
-        self._words = None
