@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
 import tyro
 from rich.console import Console
 
@@ -49,7 +50,7 @@ class Compare(MarketOptions):
     """Reading of the demand-response incentive."""
     lanes: Annotated[int, tyro.conf.arg(metavar="N")] = 8
     """Evaluation episodes, the same for every row."""
-    train_steps: Annotated[int, tyro.conf.arg(metavar="N")] = 120_000
+    train_steps: Annotated[int, tyro.conf.arg(metavar="N")] = 360_000
     """Training of the deep-Q prosumers per reading, in steps of one lane."""
     train_lanes: Annotated[int, tyro.conf.arg(metavar="N")] = 64
     """Lanes that train in parallel."""
@@ -86,6 +87,7 @@ def run_compare(options: Compare) -> int:
     """See `Compare`; writes config.json, metrics.csv, summary.json, figures/, checkpoint*.pt and ledger.bin."""
     console = results_console()
     options.check()
+    torch.set_num_threads(options.threads)
     readings = ["two_settlement", "additive"] if options.dr_settlement == "both" else [options.dr_settlement]
     params = {name: options.parameters(dr_settlement=name) for name in readings}
     scenario = options.scenario()

@@ -57,13 +57,13 @@ class TrainResult:
 
 
 def build_agent(env: BatchedEnv, config: TrainConfig) -> Agent:
-    """The agent that `config` names, for this environment. DQN explores over half of the run unless told otherwise.
+    """The agent that `config` names, for this environment. Q-learners explore over half of the run unless told otherwise.
 
     Raises:
         ConfigError: no such agent, an option it does not have, or spaces it cannot act in.
     """
     options = dict(config.agent_options)
-    if config.agent == "dqn":
+    if config.agent in ("dqn", "tabular_q"):
         options.setdefault("exploration_steps", config.total_steps // 2)
     context = AgentContext(
         num_envs=env.num_envs,

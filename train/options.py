@@ -27,6 +27,7 @@ Settings = Annotated[
     tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE [NAME=VALUE ...]", help_behavior_hint=_NO_DEFAULT)
 ]
 MAX_DAYS = 366
+MAX_THREADS = 1024
 MAX_LANES = 100_000
 MAX_STEPS = 10**12
 
@@ -55,6 +56,8 @@ class MarketOptions:
     """Seed of everything random."""
     device: Annotated[str, tyro.conf.arg(metavar="NAME")] = "cpu"
     """Torch device, e.g. cpu or cuda."""
+    threads: Annotated[int, tyro.conf.arg(metavar="N")] = 1
+    """CPU threads of torch. One is fastest for the batches of the defaults, by far if the machine is busy."""
     run_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint=_NO_DEFAULT)] = None
     """Where results go; default: runs/<time>-<env>-<agent>."""
     progress: Literal["auto", "on", "off"] = "auto"
@@ -64,6 +67,7 @@ class MarketOptions:
         """Refuse what is wrong in itself; ConfigError names the option, the value seen and what is allowed."""
         check_range("days", self.days, 1, MAX_DAYS)
         check_range("seed", self.seed, 0, 2**64 - 1)
+        check_range("threads", self.threads, 1, MAX_THREADS)
         checked_device(self.device)
 
     def parameters(self, **overrides: Any) -> TwoStageDRParams:

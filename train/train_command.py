@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import torch
 import tyro
 
 from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
@@ -31,6 +32,9 @@ from gridmarl.train.stage_bar import stage_bar
 from gridmarl.train.tables import print_notes, print_rows, results_console
 from gridmarl.units import UTOK_PER_TOKEN
 
+DISCRETE_AGENTS = ("dqn", "tabular_q")
+"""Agents of ours that choose rows of the action grid; for one of your own say --set action_space=discrete."""
+
 
 @dataclass(kw_only=True)
 class Train(MarketOptions):
@@ -38,17 +42,17 @@ class Train(MarketOptions):
 
     agent: Annotated[str, tyro.conf.arg(metavar="NAME")] = "dqn"
     """Name of the agent; `gridmarl list` shows them."""
-    steps: Annotated[int, tyro.conf.arg(metavar="N")] = 120_000
+    steps: Annotated[int, tyro.conf.arg(metavar="N")] = 360_000
     """Length of the training, in steps of one lane."""
     lanes: Annotated[int, tyro.conf.arg(metavar="N")] = 64
     """Lanes that train in parallel."""
     agent_set: Settings = ()
     """Options of the agent, e.g. --agent-set learning_rate=0.0005 policy=independent."""
-    eval_every: Annotated[int, tyro.conf.arg(metavar="N")] = 12_000
+    eval_every: Annotated[int, tyro.conf.arg(metavar="N")] = 36_000
     """Steps between evaluations on held-out episodes (best.pt keeps the best policy); 0: none."""
     eval_lanes: Annotated[int, tyro.conf.arg(metavar="N")] = 8
     """Held-out episodes of an evaluation, and of the comparison at the end."""
-    checkpoint_every: Annotated[int, tyro.conf.arg(metavar="N")] = 30_000
+    checkpoint_every: Annotated[int, tyro.conf.arg(metavar="N")] = 60_000
     """Steps between checkpoints: the most that a killed run loses."""
     ledger: Literal["accounts", "sealed"] = "accounts"
     """accounts: balances are kept while training; sealed: every hour of every lane is hashed into its chain, too."""
@@ -103,8 +107,9 @@ def run_train(options: Train) -> int:
     """See `Train`; writes config.json, metrics.csv, summary.json, figures/, checkpoint.pt and ledger.bin."""
     console = results_console()
     options.check()
+    torch.set_num_threads(options.threads)
     params = options.parameters()
-    if options.agent == "dqn":
+    if options.agent in DISCRETE_AGENTS:
         params = replace(params, action_space="discrete")
     scenario = options.scenario()
     training = options.training_scenario()
