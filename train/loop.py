@@ -57,7 +57,7 @@ class TrainResult:
 
 
 def build_agent(env: BatchedEnv, config: TrainConfig) -> Agent:
-    """The agent that `config` names, for this environment. Q-learners explore over half of the run unless told otherwise.
+    """The agent that `config` names, for this environment. Q-learners explore over half of it unless told otherwise.
 
     Raises:
         ConfigError: no such agent, an option it does not have, or spaces it cannot act in.
