@@ -113,21 +113,42 @@ def _rate(
     return Rate(interface, mode, ledger, lanes, prosumers, options.repeats, steps, middle, least, most)
 
 
-def batched_rate(options: Options, mode: Mode, ledger: LedgerLevel, lanes: int) -> Rate:
-    """The batched environment with automatic reset."""
+def batched_rates(options: Options, mode: Mode, lanes: int) -> Iterator[Rate]:
+    """The batched environment with automatic reset, at all ledger levels."""
     params = TwoStageDRParams(num_prosumers=options.prosumers)
-    env = BatchedTwoStageDR(params, num_envs=lanes, device=options.device, ledger=ledger, compile=mode == "compiled")
-    rng = np.random.default_rng(options.seed)
-    shape = (PREPARED, lanes, options.prosumers, env.action_spec.size)
-    actions = torch.from_numpy(rng.uniform(-1, 1, shape).astype(np.float32)).to(env.device).unbind(0)
+    if "off" in options.ledgers:
+        yield _batched_rate(options, mode, "off", _batched(options, params, mode, "off", lanes))
+    kept = [ledger for ledger in options.ledgers if ledger != "off"]
+    if kept:  # one environment for both: what is compiled is the same, and compiling takes longest
+        env = _batched(options, params, mode, "sealed", lanes)
+        for ledger in kept:
+            env.reset(options.seed)
+            if ledger == "accounts":
+                env.chains = None
+            yield _batched_rate(options, mode, ledger, env)
+
+
+def _batched(
+    options: Options, params: TwoStageDRParams, mode: Mode, ledger: LedgerLevel, lanes: int
+) -> BatchedTwoStageDR:
+    compile = mode == "compiled"
+    env = BatchedTwoStageDR(params, num_envs=lanes, device=options.device, ledger=ledger, compile=compile)
     env.reset(options.seed)
+    return env
+
+
+def _batched_rate(options: Options, mode: Mode, ledger: LedgerLevel, env: BatchedTwoStageDR) -> Rate:
+    rng = np.random.default_rng(options.seed)
+    shape = (PREPARED, env.num_envs, env.num_agents, env.action_spec.size)
+    actions = torch.from_numpy(rng.uniform(-1, 1, shape).astype(np.float32)).to(env.device).unbind(0)
+    hours = env.params.horizon_hours
 
     def episode() -> None:
-        for step in range(params.horizon_hours):
+        for step in range(hours):
             env.step(actions[step % PREPARED])
 
-    measured = measure(options, episode, params.horizon_hours)
-    return _rate(options, "batched", mode, ledger, lanes, options.prosumers, measured)
+    measured = measure(options, episode, hours)
+    return _rate(options, "batched", mode, ledger, env.num_envs, env.num_agents, measured)
 
 
 def pettingzoo_rate(options: Options, prosumers: int) -> Rate:
@@ -159,9 +180,8 @@ def rates(options: Options) -> Iterator[Rate]:
         if missing is not None:
             print(f"compiled: left out, {missing}", file=sys.stderr)
             continue
-        for ledger in options.ledgers:
-            for lanes in options.lanes:
-                yield batched_rate(options, mode, ledger, lanes)
+        for lanes in options.lanes:
+            yield from batched_rates(options, mode, lanes)
 
 
 def provenance(options: Options, arguments: list[str]) -> dict[str, object]:
