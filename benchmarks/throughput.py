@@ -96,8 +96,11 @@ def measure(options: Options, episode: Callable[[], None], steps: int) -> tuple[
         return time.perf_counter() - begin
 
     episode()
-    episodes = max(1, round(options.repeat_seconds / seconds(1)))
-    return episodes * steps, [episodes * steps / seconds(episodes) for _ in range(options.repeats)]
+    first = seconds(1)
+    episodes = max(1, round(options.repeat_seconds / first))
+    taken = [first] if episodes == 1 else []
+    taken += [seconds(episodes) for _ in range(options.repeats - len(taken))]
+    return episodes * steps, [episodes * steps / each for each in taken]
 
 
 def _finish(options: Options) -> None:
