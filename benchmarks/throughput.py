@@ -53,6 +53,8 @@ class Options:
     repeats: int = 3
     repeat_seconds: float = 0.3
     """Least time of a repeat; it consists of whole episodes."""
+    enough_seconds: float = 10.0
+    """No further repeat of a figure once its repeats have taken this long."""
     threads: int = 0
     """Threads of torch; 0: as torch chooses."""
     device: str = "cpu"
@@ -98,8 +100,9 @@ def measure(options: Options, episode: Callable[[], None], steps: int) -> tuple[
     episode()
     first = seconds(1)
     episodes = max(1, round(options.repeat_seconds / first))
-    taken = [first] if episodes == 1 else []
-    taken += [seconds(episodes) for _ in range(options.repeats - len(taken))]
+    taken = [first if episodes == 1 else seconds(episodes)]
+    while len(taken) < options.repeats and sum(taken) < options.enough_seconds:
+        taken.append(seconds(episodes))
     return episodes * steps, [episodes * steps / each for each in taken]
 
 
@@ -108,12 +111,10 @@ def _finish(options: Options) -> None:
         torch.cuda.synchronize()
 
 
-def _rate(
-    options: Options, interface: str, mode: Mode, ledger: LedgerLevel, lanes: int, prosumers: int, measured: Any
-) -> Rate:
+def _rate(interface: str, mode: Mode, ledger: LedgerLevel, lanes: int, prosumers: int, measured: Any) -> Rate:
     steps, rates = measured
     middle, least, most = statistics.median(rates), min(rates), max(rates)
-    return Rate(interface, mode, ledger, lanes, prosumers, options.repeats, steps, middle, least, most)
+    return Rate(interface, mode, ledger, lanes, prosumers, len(rates), steps, middle, least, most)
 
 
 def batched_rates(options: Options, mode: Mode, lanes: int) -> Iterator[Rate]:
@@ -151,7 +152,7 @@ def _batched_rate(options: Options, mode: Mode, ledger: LedgerLevel, env: Batche
             env.step(actions[step % PREPARED])
 
     measured = measure(options, episode, hours)
-    return _rate(options, "batched", mode, ledger, env.num_envs, env.num_agents, measured)
+    return _rate("batched", mode, ledger, env.num_envs, env.num_agents, measured)
 
 
 def pettingzoo_rate(options: Options, prosumers: int) -> Rate:
@@ -171,7 +172,7 @@ def pettingzoo_rate(options: Options, prosumers: int) -> Rate:
             step += 1
 
     measured = measure(replace(options, device="cpu"), episode, env.params.horizon_hours)
-    return _rate(options, "pettingzoo", "eager", "accounts", 1, prosumers, measured)
+    return _rate("pettingzoo", "eager", "accounts", 1, prosumers, measured)
 
 
 def rates(options: Options) -> Iterator[Rate]:
