@@ -33,9 +33,7 @@ class RothErev:
         if unknown:
             raise ConfigError(f"roth_erev: {sorted(unknown)}: unknown, allowed are {sorted(DEFAULTS)}")
         if not context.action_spec.num_actions:
-            raise ConfigError(
-                "roth_erev: continuous actions; allowed are discrete ones (--set action_space=discrete)"
-            )
+            raise ConfigError("roth_erev: continuous actions; allowed are discrete ones (--set action_space=discrete)")
         options = DEFAULTS | dict(context.options)
         self.recency, self.experimentation = float(options["recency"]), float(options["experimentation"])
         self.temperature = float(options["temperature"])
