@@ -20,13 +20,13 @@ from torch.nn import functional
 
 from gridmarl.agents.dqn_config import DQNConfig
 from gridmarl.agents.networks import ActionValueTable, StackedQNetwork, clip_network_gradients
+from gridmarl.agents.outside_option import OutsideOption
 from gridmarl.agents.registry_options import from_options
 from gridmarl.agents.replay import Batch, ReplayMemory, RunningMoments
 from gridmarl.errors import ConfigError
 from gridmarl.protocols import AgentContext, Transition
 from gridmarl.random import MASK, MAX_TOTAL, Purpose, below, draw, lane_keys
 
-OUTSIDE_OPTION = "outside_option_tok"
 _WORDS = 4  # random words per Philox draw
 
 
@@ -60,12 +60,7 @@ class DQN:
         self.num_networks = self.num_agents if self._separate else 1
         # A table reads no features, so its replay memory stores none.
         self._width = 0 if config.stateless else len(context.observation_fields)
-        names = [item.name for item in context.observation_fields]
-        wanted = config.outside_option != "ignore" and OUTSIDE_OPTION in names
-        self._outside: int | None = names.index(OUTSIDE_OPTION) if wanted else None
-        # With two steps per hour (learned reductions), the hour's surplus is earned in the second.
-        two_steps = "reduction" in spec.names and "stage" in names
-        self._stage: int | None = names.index("stage") if two_steps else None
+        self._outside = OutsideOption(context, config.outside_option, config.discount)
 
         generator = torch.Generator().manual_seed(context.seed)
         self.online = self._make_network(generator)
@@ -184,12 +179,7 @@ class DQN:
             transition.terminated if config.bootstrap_truncation else transition.terminated | transition.truncated
         )
         terminal = terminal.unsqueeze(-1).expand(-1, self.num_agents)
-        reward = transition.reward
-        if self._outside is not None:
-            reward = reward - self._outside_option(transition.observation)
-            if config.outside_option == "potential":
-                later = self._outside_option(transition.next_observation)
-                reward = reward + config.discount * later.masked_fill(terminal, 0.0)
+        reward = self._outside.shape(transition.reward, transition.observation, transition.next_observation, terminal)
         observation = transition.observation[..., : self._width]
         if config.normalise_observations and self._width:
             self._observation_moments.update(observation if self._separate else observation.flatten(0, 1))
@@ -197,12 +187,6 @@ class DQN:
             self._reward_moments.update(reward if self._separate else reward.flatten())
         following = transition.next_observation[..., : self._width]
         self.memory.add(Batch(observation, transition.action, reward, following, terminal))
-
-    def _outside_option(self, observation: Tensor) -> Tensor:
-        """What the prosumer would earn without a market in the hour that this step settles, tokens, `[E, P]`."""
-        assert self._outside is not None
-        value = observation[..., self._outside]
-        return value if self._stage is None else value * observation[..., self._stage]
 
     def _sample(self) -> tuple[Batch, Tensor | None]:
         """A minibatch drawn uniformly with replacement: `[B, P, ...]` for separate networks.

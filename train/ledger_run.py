@@ -5,39 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
+from gridmarl.envs.two_stage_dr.rules import ledger_rules
 from gridmarl.envs.two_stage_dr.step import hour_record
 from gridmarl.errors import ConfigError
 from gridmarl.ledger.chain import LaneChains
 from gridmarl.ledger.file import LedgerWriter
-from gridmarl.ledger.genesis import Rules
 from gridmarl.protocols import Agent
 from gridmarl.scenarios.scenario import Scenario
 from gridmarl.train.options import MarketOptions
 from gridmarl.train.rollout import Episode, play
-
-
-def ledger_rules(params: TwoStageDRParams, scenario: Scenario, seed: int, lane: int = 0) -> Rules:
-    """The genesis block's rules of a run."""
-    return Rules(
-        num_prosumers=params.num_prosumers,
-        horizon_hours=params.horizon_hours,
-        initial_balances=(0,) * (params.num_prosumers + 3),
-        k_permille=params.k_permille,
-        price_rule=params.price_rule,
-        dr_settlement=params.dr_settlement,
-        alpha_permille=None if params.operator else params.alpha_permille,
-        penalty_permille=params.penalty_permille,
-        shift_share_permille=params.shift_share_permille if params.has_shifting else 0,
-        shift_deadline_hours=params.shift_deadline_hours if params.has_shifting else 0,
-        battery_capacity_wh=params.battery_capacity_wh,
-        battery_power_w=params.battery_power_w,
-        battery_efficiency_permille=params.battery_efficiency_permille,
-        battery_initial_wh=params.battery_initial_wh,
-        credit_limit_utok=params.credit_limit_utok,
-        seed=seed,
-        lane=lane,
-        scenario=scenario.name,
-    )
 
 
 def play_sealed(

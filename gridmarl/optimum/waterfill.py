@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gridmarl import preferences
 from gridmarl.units import MAX_PRICE_UTOK_PER_WH, PERMILLE
 
 # Prices in ntok/Wh: there the kinks of aggregate demand, `1000*beta - gamma*d_max` and `1000*beta - gamma*d_min`, are
@@ -104,13 +105,6 @@ def outside_option(
     Returns:
         `(consumption_wh, surplus_utok)`, `[P, E]` int64 both.
     """
-    scaled = beta * (2 * PERMILLE) + gamma
-    double = gamma * 2
-    at_import = torch.div(scaled - import_price * (2 * PERMILLE), double, rounding_mode="floor")
-    at_export = torch.div(scaled - export_price * (2 * PERMILLE), double, rounding_mode="floor")
-    # Clipping to d(imp) .. d(exp) and then to the bounds is clipping to the clipped d(imp) .. d(exp).
-    consumption = generation.maximum(at_import).minimum(at_export).maximum(d_min).minimum(d_max)
-    quadratic = torch.div(gamma * consumption * consumption, 2 * PERMILLE, rounding_mode="floor")
-    net = consumption - generation
-    paid = torch.where(net > 0, import_price, export_price) * net
-    return consumption, beta * consumption - quadratic - paid
+    at_import = preferences.demand_at(import_price, beta, gamma, d_min, d_max)
+    at_export = preferences.demand_at(export_price, beta, gamma, d_min, d_max)
+    return preferences.outside_option(at_import, at_export, generation, beta, gamma, import_price, export_price)

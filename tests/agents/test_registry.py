@@ -79,7 +79,7 @@ def test_entry_point_cannot_replace_one_of_ours(entry_point: Any) -> None:
     [
         ("gridmarl.no_such_module:Agent", "does not load: No module named"),
         ("gridmarl.agents.dqn:NoSuchAgent", "does not load"),
-        ("gridmarl.agents.dqn:OUTSIDE_OPTION", "is not callable"),
+        ("gridmarl.agents.outside_option:OUTSIDE_OPTION", "is not callable"),
     ],
 )
 def test_entry_point_that_does_not_work(entry_point: Any, value: str, message: str) -> None:

@@ -8,9 +8,9 @@ import numpy as np
 
 from gridmarl.envs.two_stage_dr.batched import BatchedTwoStageDR
 from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
+from gridmarl.envs.two_stage_dr.rules import ledger_rules
 from gridmarl.ledger import LaneChains, LedgerWriter
 from gridmarl.scenarios.scenario import Scenario, default_scenario
-from gridmarl.train.ledger_run import ledger_rules
 from tests.envs.configs import CONFIGS
 from tests.envs.helpers import random_actions
 

@@ -10,11 +10,11 @@ import torch
 from gridmarl.envs.two_stage_dr.batched import BatchedTwoStageDR
 from gridmarl.envs.two_stage_dr.env import TwoStageDR
 from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
+from gridmarl.envs.two_stage_dr.rules import ledger_rules
 from gridmarl.errors import LedgerError
 from gridmarl.ledger import HourRecord, LaneChains, LedgerReader, LedgerWriter, verify, write_ledger
 from gridmarl.ledger.hashing import balance_bytes, state_root
 from gridmarl.scenarios.scenario import default_scenario, toy_scenario
-from gridmarl.train.ledger_run import ledger_rules
 from tests.envs.configs import CONFIGS
 from tests.ledger_env.sealed import SEED, params_of, seal
 
