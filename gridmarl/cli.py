@@ -83,8 +83,3 @@ def _first_part(boxed: str) -> str:
             break
         words.append(inner)
     return " ".join(" ".join(words).split()).rstrip(".")
-
-
-def script() -> None:
-    """Entry point of the console script."""
-    raise SystemExit(main())

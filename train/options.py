@@ -57,7 +57,7 @@ class MarketOptions:
     device: Annotated[str, tyro.conf.arg(metavar="NAME")] = "cpu"
     """Torch device, e.g. cpu or cuda."""
     threads: Annotated[int, tyro.conf.arg(metavar="N")] = 1
-    """CPU threads of torch. One is fastest for the batches of the defaults, by far if the machine is busy."""
+    """CPU threads of torch. With batches as small as the defaults more gain little, and on busy cores cost a lot."""
     run_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint=_NO_DEFAULT)] = None
     """Where results go; default: runs/<time>-<env>-<agent>."""
     progress: Literal["auto", "on", "off"] = "auto"

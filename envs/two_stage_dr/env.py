@@ -67,7 +67,6 @@ from gridmarl.envs.two_stage_dr.batched import ENV_ID, BatchedTwoStageDR
 from gridmarl.envs.two_stage_dr.observe import FIELDS
 from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
 from gridmarl.errors import ActionError, OverdraftError
-from gridmarl.ledger.hour import HourRecord
 from gridmarl.scenarios.scenario import Scenario
 from gridmarl.units import PERMILLE, UTOK_PER_TOKEN
 
@@ -99,8 +98,6 @@ class TwoStageDR(ParallelEnv[str, Observation, Any]):
     ) -> None:
         self.params = TwoStageDRParams.from_dict(params)
         self.render_mode = render_mode
-        self._record: HourRecord | None = None
-        self._scenario, self._on_hour = scenario, on_hour
         self._lanes = BatchedTwoStageDR(self.params, scenario, auto_reset=False, on_hour=on_hour)
         self._prosumers = list(self._lanes.agent_names)
         self.possible_agents = [*self._prosumers, OPERATOR] if self.params.operator else list(self._prosumers)

@@ -13,6 +13,7 @@ from torch import Tensor
 from gridmarl.agents.dqn import DQN
 from gridmarl.errors import ConfigError
 from gridmarl.protocols import ActionSpec, Agent, ObservationField, Transition
+from tests.agents.side_by_side import continue_alike, one_agent_of
 from tests.oracles.toy_env import ChainEnv, IdentityEnv, OppositeEnv, ToyEnv
 
 FAST: dict[str, Any] = {
@@ -128,28 +129,8 @@ def test_saved_agent_continues_bit_for_bit(options: dict[str, Any]) -> None:
     agent = run(env, 61, **options)
     copy = DQN(env.context(3, **{**FAST, **options}))
     copy.load_state_dict(agent.state_dict())
-    observation = env.reset(8)
-    for _ in range(20):
-        actions = [one.act(observation, explore=True) for one in (agent, copy)]
-        assert torch.equal(*actions)
-        step = env.step(actions[0])
-        for one in (agent, copy):
-            one.learn(
-                Transition(observation, actions[0], step.reward, step.observation, step.terminated, step.truncated)
-            )
-        observation = step.observation
+    continue_alike(agent, copy, env, 20)
     assert parameter_hash(agent) == parameter_hash(copy)
-
-
-def one_agent_of(transition: Transition, agent: int) -> Transition:
-    part = slice(agent, agent + 1)
-    return replace(
-        transition,
-        observation=transition.observation[:, part],
-        action=transition.action[:, part],
-        reward=transition.reward[:, part],
-        next_observation=transition.next_observation[:, part],
-    )
 
 
 @pytest.mark.parametrize("max_gradient_norm", [10.0, 0.05])

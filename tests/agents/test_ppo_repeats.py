@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from gridmarl.train.checkpoint import CHECKPOINT_FILE, load_checkpoint
 from gridmarl.train.config import TrainConfig
 from gridmarl.train.loop import TrainProgress, build_agent, train
 from tests.agents.ppo_cases import FAST, KINDS, META, AimEnv, parameter_hash, parameters, run
+from tests.agents.side_by_side import continue_alike, one_agent_of
 from tests.oracles.toy_env import IdentityEnv, ToyEnv
 
 
@@ -35,16 +35,7 @@ def test_saved_agent_continues_bit_for_bit(env: ToyEnv, options: dict[str, Any])
     agent = run(env, 37, anneal_steps=2_000, **options)  # in the middle of a rollout
     copy = PPO(env.context(3, **{**FAST, "anneal_steps": 2_000, **options}))
     copy.load_state_dict(agent.state_dict())
-    observation = env.reset(8)
-    for _ in range(30):
-        actions = [one.act(observation, explore=True) for one in (agent, copy)]
-        assert torch.equal(*actions)
-        step = env.step(actions[0])
-        for one in (agent, copy):
-            one.learn(
-                Transition(observation, actions[0], step.reward, step.observation, step.terminated, step.truncated)
-            )
-        observation = step.observation
+    continue_alike(agent, copy, env, 30)
     assert parameter_hash(agent) == parameter_hash(copy)
 
 
@@ -89,17 +80,6 @@ def test_interrupted_training_equals_uninterrupted(tmp_path: Path, kind: dict[st
     assert any(key.startswith("/actor/") for key in one)
     for key, value in one.items():
         assert torch.equal(value, other[key]) if isinstance(value, Tensor) else value == other[key], key
-
-
-def one_agent_of(transition: Transition, agent: int) -> Transition:
-    part = slice(agent, agent + 1)
-    return replace(
-        transition,
-        observation=transition.observation[:, part],
-        action=transition.action[:, part],
-        reward=transition.reward[:, part],
-        next_observation=transition.next_observation[:, part],
-    )
 
 
 @pytest.mark.parametrize("continuous", [False, True])

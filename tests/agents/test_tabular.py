@@ -16,6 +16,7 @@ from gridmarl.envs.two_stage_dr.batched import BatchedTwoStageDR
 from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
 from gridmarl.errors import ConfigError
 from gridmarl.protocols import ActionSpec, Agent, AgentContext, ObservationField, Transition
+from tests.agents.side_by_side import continue_alike
 from tests.oracles.toy_env import ChainEnv, IdentityEnv, OppositeEnv, ToyEnv
 
 FAST: dict[str, Any] = {"exploration_steps": 2_000, "learning_rate": 0.05}
@@ -134,16 +135,7 @@ def test_equal_seeds_give_equal_tables_and_a_saved_agent_continues_bit_for_bit()
     assert table_hash(first) == table_hash(second) != table_hash(other)
     copy = TabularQ(env.context(1, **{**FAST, "view": everything(env)}))
     copy.load_state_dict(first.state_dict())
-    observation = env.reset(8)
-    for _ in range(20):
-        actions = [one.act(observation, explore=True) for one in (first, copy)]
-        assert torch.equal(*actions)
-        step = env.step(actions[0])
-        for one in (first, copy):
-            one.learn(
-                Transition(observation, actions[0], step.reward, step.observation, step.terminated, step.truncated)
-            )
-        observation = step.observation
+    continue_alike(first, copy, env, 20)
     assert table_hash(first) == table_hash(copy) != table_hash(second)
 
 
