@@ -13,6 +13,7 @@ from gridmarl.agents.registry import agent_names
 from gridmarl.clearing.registry import mechanism_names
 from gridmarl.envs.registry import environments
 from gridmarl.ledger import prove, verify
+from gridmarl.scenarios.registry import scenario_names
 from gridmarl.train.compare import Compare
 from gridmarl.train.tables import results_console
 from gridmarl.train.train_command import Train
@@ -61,7 +62,7 @@ class LedgerProve:
 
 @dataclass
 class List:
-    """Environments, agents, market mechanisms and the observation of each environment."""
+    """Environments, agents, market mechanisms, scenarios and the observation of each environment."""
 
     def run(self) -> int:
         """Print the registries."""
@@ -73,6 +74,7 @@ class List:
         console.print(table)
         console.print("Agents: " + ", ".join(agent_names()))
         console.print("Mechanisms: " + ", ".join(mechanism_names()))
+        console.print("Scenarios: " + ", ".join(scenario_names()))
         for entry in known.values():
             fields = getattr(entry.load("batched"), "observation_fields", ())
             shown = Table(

@@ -18,6 +18,7 @@ from gridmarl.envs.registry import environment
 from gridmarl.envs.two_stage_dr.batched import BatchedTwoStageDR
 from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
 from gridmarl.errors import ConfigError
+from gridmarl.scenarios.registry import named_scenario
 from gridmarl.scenarios.scenario import Scenario, default_scenario, load_scenario
 from gridmarl.units import PERMILLE
 
@@ -38,6 +39,10 @@ class MarketOptions:
 
     env: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="[ENV]")] = "two-stage-dr"
     """Environment; `gridmarl list` shows them."""
+    scenario_name: Annotated[
+        str | None, tyro.conf.arg(name="scenario", metavar="NAME", help_behavior_hint=_NO_DEFAULT)
+    ] = None
+    """Prices and homes by name, in place of files; `gridmarl list` shows the names."""
     prices: Files = ()
     """AEMO price files, or a folder of them; without: the calibrated default, which needs no file."""
     homes: Files = ()
@@ -88,6 +93,11 @@ class MarketOptions:
 
     def scenario(self) -> Scenario:
         """Prices and homes."""
+        if self.scenario_name is not None:
+            for name in ("prices", "homes", "start"):
+                if getattr(self, name):
+                    raise ConfigError(f"--scenario {self.scenario_name} with --{name}; allowed is one of the two")
+            return named_scenario(self.scenario_name)
         return load_scenario(self.prices or None, self.homes or None, self.region, self.start, self.days)
 
     def training_scenario(self) -> Scenario:

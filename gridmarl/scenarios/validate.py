@@ -42,6 +42,7 @@ def make_scenario(
     Raises:
         DataError: names the field and entry, the value seen and what is allowed.
     """
+    _texts(name=name, attribution=attribution)
     price = _table("price_value", price_value, 2, -MAX_PRICE_UTOK_PER_WH, MAX_PRICE_UTOK_PER_WH)
     period, bins = price.shape
     load = _table("load_wh", load_wh, 3, 0, MAX_ORDER_WH)
@@ -69,6 +70,8 @@ def make_scenario(
     _shape("load_wh", load, (kinds, period, homes))
     _shape("pv_wh", scenario.pv_wh, (kinds, period, homes))
     _shape("kind_cum", scenario.kind_cum, (kinds,))
+    if isinstance(reference_price_utok_per_wh, bool) or not isinstance(reference_price_utok_per_wh, int | np.integer):
+        raise DataError(f"reference_price_utok_per_wh = {reference_price_utok_per_wh!r}: allowed is an integer")
     if abs(reference_price_utok_per_wh) > MAX_PRICE_UTOK_PER_WH:
         raise DataError(
             f"reference_price_utok_per_wh = {reference_price_utok_per_wh}: allowed are +-{MAX_PRICE_UTOK_PER_WH}"
@@ -79,6 +82,13 @@ def make_scenario(
     if int(errors.sum()) != 0:
         raise DataError(f"forecast_error_permille sums to {int(errors.sum())}: allowed is 0 (a symmetric table)")
     return scenario
+
+
+def _texts(**values: object) -> None:
+    """A scenario says what it is called and whose data it holds."""
+    for name, value in values.items():
+        if not isinstance(value, str) or not value:
+            raise DataError(f"{name} = {value!r}: allowed is a text that is not empty")
 
 
 def _table(name: str, values: Any, dims: int, low: int, high: int) -> Tensor:
