@@ -24,6 +24,10 @@ _BUILTIN: dict[str, str] = {
     "mappo": "gridmarl.agents.ppo:MAPPO",
     "ppo": "gridmarl.agents.ppo:PPO",
     "tabular_q": "gridmarl.agents.tabular:TabularQ",
+    "sb3-a2c": "gridmarl.agents.sb3_on_policy:SB3A2C",
+    "sb3-dqn": "gridmarl.agents.sb3_off_policy:SB3DQN",
+    "sb3-ppo": "gridmarl.agents.sb3_on_policy:SB3PPO",
+    "sb3-sac": "gridmarl.agents.sb3_off_policy:SB3SAC",
     "truthful": "gridmarl.agents.heuristics:Truthful",
     "zero_intelligence": "gridmarl.agents.heuristics:ZeroIntelligence",
     "always_cap": "gridmarl.agents.heuristics:AlwaysCap",
@@ -31,6 +35,7 @@ _BUILTIN: dict[str, str] = {
     "comfort": "gridmarl.agents.heuristics:Comfort",
 }
 _registered: dict[str, AgentFactory] = {}
+_DISCRETE = frozenset({"dqn", "tabular_q", "sb3-dqn"})
 
 
 def register_agent(name: str, factory: AgentFactory) -> None:
@@ -81,6 +86,22 @@ def agent_factory(name: str) -> AgentFactory:
             f"agent {name!r}: entry point {point.value!r} is not callable; allowed is AgentContext -> Agent"
         )
     return cast(AgentFactory, factory)
+
+
+def registered_here(name: str) -> bool:
+    """Whether an agent is known to this process only, by `register_agent`."""
+    return name in _registered
+
+
+def needs_discrete_actions(name: str) -> bool:
+    """Whether an agent chooses rows of an action grid only.
+
+    A plug-in says so by an attribute `action_space = "discrete"` of its factory.
+
+    Raises:
+        ConfigError: see `agent_factory`.
+    """
+    return name in _DISCRETE or getattr(agent_factory(name), "action_space", None) == "discrete"
 
 
 def make_agent(name: str, context: AgentContext, **options: Any) -> Agent:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 Array = NDArray[np.float64]
 
@@ -93,8 +94,9 @@ def self_sufficiency(import_wh: Array, load_wh: Array) -> float:
 
 
 def mean_and_interval(values: Array) -> tuple[float, float]:
-    """Mean and half-width of its 95 % interval (normal approximation; 0 for fewer than two values)."""
+    """Mean and half-width of its 95 % interval by Student's t (0 for fewer than two values)."""
     values = np.asarray(values, dtype=np.float64)
     if values.size < 2:
         return float(values.mean()), 0.0
-    return float(values.mean()), 1.96 * float(values.std(ddof=1)) / float(np.sqrt(values.size))
+    quantile = float(stdtrit(values.size - 1, 0.975))
+    return float(values.mean()), quantile * float(values.std(ddof=1)) / float(np.sqrt(values.size))

@@ -16,7 +16,7 @@ from gridmarl.ledger import prove, verify
 from gridmarl.scenarios.registry import scenario_names
 from gridmarl.train.compare import Compare
 from gridmarl.train.tables import results_console
-from gridmarl.train.train_command import Train
+from gridmarl.train.train_options import Train
 
 DESCRIPTION = "Multi-agent reinforcement-learning environments for blockchain-based local electricity markets."
 

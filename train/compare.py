@@ -11,14 +11,14 @@ import torch
 import tyro
 from rich.console import Console
 
-from gridmarl.agents.registry import make_agent
 from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
 from gridmarl.errors import ConfigError
-from gridmarl.protocols import Agent, AgentContext
+from gridmarl.protocols import Agent
 from gridmarl.scenarios.scenario import Scenario
 from gridmarl.train.checkpoint import CHECKPOINT_FILE
 from gridmarl.train.comparison import Profile, Row, market_profile, market_row, plan_profile, plan_row
 from gridmarl.train.config import TrainConfig
+from gridmarl.train.contest import HEURISTICS, agent_for
 from gridmarl.train.figures import comparison_figures
 from gridmarl.train.ledger_run import play_sealed
 from gridmarl.train.loop import build_agent, train
@@ -35,9 +35,8 @@ from gridmarl.train.rollout import play
 from gridmarl.train.run_folder import describe_run, describe_scenario, write_json
 from gridmarl.train.stage_bar import stage_bar
 from gridmarl.train.tables import print_comparison, results_console, write_metrics
+from gridmarl.train.train_options import evaluation_seed
 
-HEURISTICS = (("zero-intelligence", "zero_intelligence"), ("truthful", "truthful"), ("inflate", "inflate"))
-EVALUATION_SEED_OFFSET = 1_000_003
 Reading = Literal["two_settlement", "additive"]
 
 
@@ -130,27 +129,6 @@ def _remove_earlier(folder: Path) -> None:
             path.unlink()
     for path in folder.glob("deep-q-*"):
         shutil.rmtree(path)
-
-
-def evaluation_seed(seed: int) -> int:
-    """Seed of the evaluation episodes; never that of the training."""
-    return (seed + EVALUATION_SEED_OFFSET) % 2**64
-
-
-def agent_for(
-    options: MarketOptions, params: TwoStageDRParams, scenario: Scenario, name: str, lanes: int, **agent_options: Any
-) -> Agent:
-    """An agent by name, built for `lanes` lanes of this market."""
-    env = options.batched(params, scenario, lanes)
-    context = AgentContext(
-        num_envs=lanes,
-        num_agents=env.num_agents,
-        observation_fields=env.observation_fields,
-        action_spec=env.action_spec,
-        device=env.device,
-        seed=options.seed,
-    )
-    return make_agent(name, context, **agent_options)
 
 
 def _benchmarks(options: Compare, params: TwoStageDRParams, scenario: Scenario, result: Comparison) -> Benchmarks:

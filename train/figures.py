@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -14,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from gridmarl.metrics import mean_and_interval
 from gridmarl.train.comparison import UTOK_PER_WH_PER_TOKEN_PER_KWH, Profile, Row
 
 # Okabe-Ito: told apart by colour-blind readers and in print
@@ -172,26 +174,62 @@ def comparison_figures(
         gains_bars(complete, folder / "gains.png")
 
 
-def learning_curve(metrics: Sequence[Mapping[str, str]], levels: Mapping[str, float], path: Path, agent: str) -> Path:
-    """Return per prosumer and episode while training and in evaluations, against the optimum and truthful bidding.
+Metrics = Sequence[Mapping[str, str]]
+"""Rows of a run's metrics.csv."""
+_DASHES: tuple[Any, ...] = ("--", "-.", (0, (1, 1.5)))
+_SHOWN_AS = {"optimum": "aggregator"}
+
+
+def learning_curve(curves: Mapping[str, Sequence[Metrics]], levels: Mapping[str, float], path: Path) -> Path:
+    """Return per prosumer and episode in evaluations, against the optimum, truthful bidding and no market.
 
     Args:
-        metrics: rows of a run's metrics.csv.
+        curves: by agent, the metrics of each of its seeds. A single seed is shown while exploring, too.
         levels: references in the same unit, on the episodes of the evaluations.
     """
     figure, axis = plt.subplots(figsize=(8, 4.4), layout="constrained")
-    for column, label, style in (("return", "while exploring", ":."), ("eval_return", "held-out episodes", "-o")):
-        points = [(int(row["env_steps"]), float(row[column])) for row in metrics if row.get(column)]
-        if points:
-            axis.plot(
-                *zip(*points, strict=True), style, color=_colour("deep Q"), markersize=3, label=f"{agent}: {label}"
-            )
-    shown = {"optimum": "aggregator", "truthful": "truthful", "no market": "no market"}
-    for (name, level), dashes in zip(levels.items(), ("--", "-.", (0, (1, 1.5))), strict=False):
-        axis.axhline(level, color=_colour(shown.get(name, name)), linestyle=dashes, linewidth=1.4, label=name)
-    axis.set_xlabel("steps of one lane")
+    draw_learning(axis, curves, "eval_return", levels)
+    if len(curves) == 1:
+        ((agent, runs),) = curves.items()
+        steps, values = curve_points(runs[0], "return")
+        if len(runs) == 1 and len(steps):
+            axis.plot(steps, values, ":", color=_curve_colour(0), label=f"{agent}: while exploring")
     axis.set_ylabel("token per prosumer and episode")
     axis.set_title("Learning against the optimum")
-    axis.grid(alpha=0.25)
     _legend_below(figure, 5)
     return _save(figure, path)
+
+
+def draw_learning(
+    axis: Axes, curves: Mapping[str, Sequence[Metrics]], column: str, levels: Mapping[str, float | None]
+) -> None:
+    """Curves of a column of the evaluations, mean and 95 % interval over seeds, and a line for each level."""
+    for index, (agent, runs) in enumerate(curves.items()):
+        found = [curve_points(metrics, column) for metrics in runs]
+        # what all seeds have reached; a run that goes on has fewer rows
+        shared = sorted(set.intersection(*({*steps.tolist()} for steps, _ in found))) if found else []
+        if not shared:
+            continue
+        table = np.array([[dict(zip(*pair, strict=True))[step] for step in shared] for pair in found])
+        mean, width = np.array([mean_and_interval(values) for values in table.T]).T
+        what = f"{agent}: {len(runs)} seeds, 95 % interval" if len(runs) > 1 else f"{agent}: held-out episodes"
+        axis.plot(shared, mean, "-o", color=_curve_colour(index), markersize=3, label=what)
+        if len(runs) > 1:
+            axis.fill_between(shared, mean - width, mean + width, color=_curve_colour(index), alpha=0.2, linewidth=0)
+    for (name, level), dashes in zip(levels.items(), _DASHES, strict=False):
+        if level is not None:
+            colour = _colour(_SHOWN_AS.get(name, name))
+            axis.axhline(level, color=colour, linestyle=dashes, linewidth=1.4, label=name)
+    axis.set_xlabel("steps of one lane")
+    axis.grid(alpha=0.25)
+
+
+def curve_points(metrics: Metrics, column: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Steps and values of the rows that have this column."""
+    rows = [(int(row["env_steps"]), float(row[column])) for row in metrics if row.get(column)]
+    return np.array([step for step, _ in rows], dtype=np.int64), np.array([value for _, value in rows])
+
+
+def _curve_colour(index: int) -> str:
+    """Of the trained policies, in order; none is that of a reference."""
+    return ("#D55E00", "#009E73", "#56B4E9", "#CC79A7", "#F0E442", "#E69F00")[index % 6]

@@ -2,7 +2,8 @@
 
 `metrics.csv` columns: `env_steps`; `return` (mean over agents and finished episodes, tokens), `return_min`,
 `return_max` (the agents' means), `episodes` (so far); `steps_per_s`, `seconds`; what the agent's `learn` reports
-(`loss`, `gradient_norm`, `q_mean`, `epsilon`, ...); `eval_return`. The same names are TensorBoard's tags.
+(`loss`, `gradient_norm`, `q_mean`, `epsilon`, ...); what an evaluation found (`eval_return`, and in the market
+`eval_gains_share`, `eval_efficiency`, `eval_price_tok_per_kwh`). The same names are TensorBoard's tags.
 
 A resumed run continues bit for bit (on a CPU with the same number of threads): environment, agent, tracker and the
 observation in flight are in the checkpoint, and every interval is a function of the step count.
@@ -28,6 +29,9 @@ from gridmarl.train.logging_ import MetricsLog
 from gridmarl.train.loop_returns import ReturnTracker, check_same_spaces, evaluation_return
 from gridmarl.train.loop_stop import StopRequest
 from gridmarl.train.progress import ProgressBar
+
+Evaluator = Callable[[Agent], Mapping[str, float]]
+"""Judges a policy on held-out episodes; the result has `eval_return`, by which the best policy is kept."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,7 @@ class _Run:
         self.env_steps = self.episodes = 0
         self.last_return: float | None = None
         self.best_eval_return: float | None = None
+        self.last_share: float | None = None
         self.reported: dict[str, float] = {}
         self.observation: Tensor | None = None
         # False while a step is under way: what an interrupt leaves then must not be saved.
@@ -151,6 +156,7 @@ def train(
     on_progress: Callable[[TrainProgress], None] | None = None,
     *,
     eval_env: BatchedEnv | None = None,
+    evaluate: Evaluator | None = None,
     resume: bool = False,
 ) -> TrainResult:
     """Train until `config.total_steps`, or until Ctrl-C or SIGTERM: these save a checkpoint and set `interrupted`.
@@ -160,6 +166,7 @@ def train(
 
     Args:
         eval_env: environment for evaluations, apart from `env` so that they do not disturb the lanes in training.
+        evaluate: instead of `eval_env`, what judges the policy (see `Evaluator`); it must leave `env` alone, too.
         resume: continue from the folder's checkpoint; without one (killed before the first), start anew.
 
     Raises:
@@ -168,7 +175,9 @@ def train(
         DataError: the checkpoint cannot be read.
     """
     run_dir = Path(run_dir)
-    _check(env, config, eval_env)
+    _check(env, config, eval_env, evaluate)
+    if eval_env is not None:
+        evaluate = _mean_return(eval_env, config.eval_seed)
     run = _Run(env, agent)
     checkpoint = run_dir / CHECKPOINT_FILE
     if checkpoint.exists():
@@ -188,12 +197,12 @@ def train(
         MetricsLog(run_dir, run.env_steps, config.tensorboard) as log,
         ProgressBar(config.total_steps, run.env_steps, config.progress) as bar,
     ):
-        reporter = _Reporter(run, config, run_dir, log, eval_env, on_progress)
+        reporter = _Reporter(run, config, run_dir, log, evaluate, on_progress)
         try:
             while run.env_steps < config.total_steps and not stop.requested:
                 run.advance()
                 reporter.after_step()
-                bar.update(run.env_steps, run.last_return)
+                bar.update(run.env_steps, run.last_return, run.last_share)
             interrupted = run.env_steps < config.total_steps
         except KeyboardInterrupt:
             interrupted = True
@@ -212,15 +221,21 @@ def train(
     )
 
 
-def _check(env: BatchedEnv, config: TrainConfig, eval_env: BatchedEnv | None) -> None:
+def _mean_return(env: BatchedEnv, seed: int) -> Evaluator:
+    return lambda agent: {"eval_return": evaluation_return(env, agent, seed)}
+
+
+def _check(env: BatchedEnv, config: TrainConfig, eval_env: BatchedEnv | None, evaluate: Evaluator | None) -> None:
     for name in ("env_id", "num_envs"):
         if getattr(config, name) != getattr(env, name):
             raise ConfigError(f"train: {name}={getattr(config, name)!r}; the environment has {getattr(env, name)!r}")
     if torch.device(config.device).type != env.device.type:
         raise ConfigError(f"train: device={config.device!r}; the environment is on {str(env.device)!r}")
-    if config.eval_interval and eval_env is None:
+    if eval_env is not None and evaluate is not None:
+        raise ConfigError("train: eval_env and evaluate; allowed is one of them")
+    if config.eval_interval and eval_env is None and evaluate is None:
         raise ConfigError(
-            f"train: eval_interval={config.eval_interval} without eval_env; allowed is 0, or give eval_env"
+            f"train: eval_interval={config.eval_interval} without eval_env or evaluate; allowed is 0, or give one"
         )
     if eval_env is not None:
         check_same_spaces(env, eval_env)
@@ -235,11 +250,11 @@ class _Reporter:
         config: TrainConfig,
         run_dir: Path,
         log: MetricsLog,
-        eval_env: BatchedEnv | None,
+        evaluate: Evaluator | None,
         on_progress: Callable[[TrainProgress], None] | None,
     ) -> None:
         self._run, self._config, self._run_dir, self._log = run, config, run_dir, log
-        self._eval_env, self._on_progress = eval_env, on_progress
+        self._evaluator, self._on_progress = evaluate, on_progress
         self._started = self._last_time = time.monotonic()
         self._last_step = run.env_steps
 
@@ -250,7 +265,7 @@ class _Reporter:
         if run.is_due(config.log_interval) or run.env_steps >= config.total_steps:
             metrics = self._training_metrics()
         if run.is_due(config.eval_interval):
-            metrics["eval_return"] = self._evaluate()
+            metrics.update(self._evaluate())
         if metrics:
             self._log.write(run.env_steps, metrics)
         if run.is_due(config.checkpoint_interval):
@@ -264,12 +279,14 @@ class _Reporter:
         self._last_time, self._last_step = now, run.env_steps
         return {**run.training_metrics(), "steps_per_s": rate, "seconds": now - self._started}
 
-    def _evaluate(self) -> float:
+    def _evaluate(self) -> Mapping[str, float]:
         run = self._run
-        assert self._eval_env is not None
-        value = evaluation_return(self._eval_env, run.agent, self._config.eval_seed)
+        assert self._evaluator is not None
+        found = self._evaluator(run.agent)
+        value = found["eval_return"]
+        run.last_share = found.get("eval_gains_share")
         if run.best_eval_return is None or value > run.best_eval_return:
             run.best_eval_return = value
             best = {"config": self._config.to_json(), "env_steps": run.env_steps, "eval_return": value}
             save_checkpoint(self._run_dir / BEST_FILE, {**best, "agent": run.agent.state_dict()})
-        return value
+        return found

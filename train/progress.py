@@ -1,4 +1,7 @@
-"""The progress bar: steps per second, time left, last return. Only on a terminal and only for runs over two seconds."""
+"""The progress bar: steps per second, time left, last return, share of the gains from trade.
+
+Only on a terminal, and only for runs over two seconds.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ class ProgressBar:
         self._bar: Progress | None = None
         self._task = TaskID(0)
 
-    def update(self, done: int, last_return: float | None) -> None:
+    def update(self, done: int, last_return: float | None, share: float | None = None) -> None:
         """Redraw, at most ten times a second; costs one clock reading otherwise."""
         now = time.monotonic()
         if not self._wanted or now < self._next:
@@ -43,6 +46,8 @@ class ProgressBar:
         assert self._bar is not None
         rate = (done - self._first) / max(now - self._started, 1e-9)
         shown = "-" if last_return is None else f"{last_return:.4g}"
+        if share is not None:
+            shown += f", {share:.0%} of the gains from trade"
         self._bar.update(self._task, completed=done, rate=f"{rate:,.0f}", last_return=shown)
 
     def _open(self) -> None:

@@ -100,6 +100,7 @@ NOTES = (
     "self-sufficiency: share of the load that was not imported",
     "all but 'largest' are means per episode; ± is the 95 % interval over episodes; n/a: not defined",
 )
+SEEDS_NOTE = "of a policy with several seeds: mean over its seeds, ± is the 95 % interval over them (Student's t)"
 # What the operator's account gains or loses, in the words of the market; the sign is the operator's.
 _OPERATOR_FLOWS = (
     ("import", 1, "sold at the import price"),
@@ -155,9 +156,20 @@ def print_rows(console: Console, rows: Sequence[Row], of: str) -> None:
         console.print(operator_table(f"Operator's account in tokens, {of}", rows))
 
 
-def print_notes(console: Console) -> None:
-    """What the columns mean."""
-    for note in NOTES:
+def seeds_table(title: str, rows: Mapping[int, Row]) -> Table:
+    """One line per training seed: what its policy reached in the same episodes."""
+    table = _table(title)
+    table.add_column("seed", justify="right")
+    for heading, _ in WELFARE:
+        _number_column(table, heading)
+    for seed, row in rows.items():
+        table.add_row(str(seed), *(cell(row) for _, cell in WELFARE))
+    return table
+
+
+def print_notes(console: Console, seeds: int = 0) -> None:
+    """What the columns mean; `seeds`: of the policy with most of them."""
+    for note in (*NOTES, SEEDS_NOTE) if seeds > 1 else NOTES:
         console.print(note, style="dim", highlight=False, markup=False)
 
 

@@ -89,8 +89,8 @@ def test_self_sufficiency_by_hand() -> None:
 
 
 def test_mean_and_interval_by_hand() -> None:
-    """2, 4, 4, 6: mean 4, standard deviation sqrt(8/3), half-width 1.96 * sqrt(8/3) / 2."""
+    """2, 4, 4, 6: mean 4, standard deviation sqrt(8/3), half-width t * sqrt(8/3) / 2, t = 3.182446 with 3 degrees of freedom."""
     mean, half = mean_and_interval(array(2, 4, 4, 6))
     assert mean == 4.0
-    assert half == pytest.approx(1.96 * math.sqrt(8 / 3) / 2, rel=1e-15)
+    assert half == pytest.approx(3.182446305284263 * math.sqrt(8 / 3) / 2, rel=1e-12)
     assert mean_and_interval(array(3)) == (3.0, 0.0)

@@ -214,7 +214,7 @@ def test_train_leaves_a_whole_run_folder(trained: tuple[Path, str]) -> None:
     evaluated = [float(line["eval_return"]) for line in lines if line["eval_return"]]
     assert len(evaluated) == 2
     assert training["best_eval_return"] == max(evaluated)
-    levels = summary["levels_tok_per_prosumer"]
+    levels = summary["levels"]["reward_tok_per_prosumer"]
     assert levels["optimum"] > max(levels["truthful"], levels["no market"], *evaluated)
     assert [row["name"] for row in summary["rows"]] == ["no market", "truthful", "dqn", "aggregator"]
 

@@ -149,7 +149,7 @@ def test_interval_of_a_ratio() -> None:
     assert share_interval(0.5 * possible, possible) == 0.0
     captured = np.array([1.0, 1.0, 1.0, 2.0])
     # ratio 1/2; errors 0.5, 0, -0.5, 0 over a mean of 2.5
-    assert share_interval(captured, possible) == pytest.approx(1.96 * math.sqrt(0.5 / 3 / 4) / 2.5)
+    assert share_interval(captured, possible) == pytest.approx(3.1824463 * math.sqrt(0.5 / 3 / 4) / 2.5)
     assert share_interval(captured[:1], possible[:1]) is None
     # a lane without gains does no harm
     assert share_interval(np.array([0.0, 1.0]), np.array([0.0, 2.0])) == 0.0

@@ -49,9 +49,8 @@ def all_of(tmp_path: Path, complete: bool = True) -> None:
 
 def test_every_figure_has_labels_units_and_a_legend_off_the_data(tmp_path: Path, drawn: list[Figure]) -> None:
     all_of(tmp_path)
-    learning_curve(
-        [{"env_steps": "10", "return": "1.5", "eval_return": "2"}], {"optimum": 3.0}, tmp_path / "l.png", "x"
-    )
+    metrics = [{"env_steps": "10", "return": "1.5", "eval_return": "2"}]
+    learning_curve({"x": [metrics]}, {"optimum": 3.0}, tmp_path / "l.png")
     assert {path.name for path in tmp_path.iterdir()} == {
         "price-two_settlement.png",
         "load-two_settlement.png",
@@ -99,7 +98,7 @@ def test_an_interrupted_reading_has_no_figures(tmp_path: Path) -> None:
 
 
 def test_a_run_without_any_return_yet(tmp_path: Path) -> None:
-    learning_curve([], {}, tmp_path / "learning.png", "dqn")
+    learning_curve({"dqn": [[]]}, {}, tmp_path / "learning.png")
     assert (tmp_path / "learning.png").stat().st_size > 0
 
 

@@ -255,7 +255,7 @@ def test_an_agent_that_does_not_learn_runs_too(tmp_path: Path) -> None:
         ({"env_id": "toy/chain"}, "env_id='toy/chain'; the environment has 'toy/identity'"),
         ({"num_envs": 4}, "num_envs=4; the environment has 8"),
         ({"device": "cuda"}, "device='cuda'; the environment is on 'cpu'"),
-        ({"eval_interval": 5}, "eval_interval=5 without eval_env"),
+        ({"eval_interval": 5}, "eval_interval=5 without eval_env or evaluate"),
     ],
 )
 def test_config_and_environment_must_agree(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
