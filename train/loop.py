@@ -63,12 +63,16 @@ class TrainResult:
 def build_agent(env: BatchedEnv, config: TrainConfig) -> Agent:
     """The agent that `config` names, for this environment. Q-learners explore over half of it unless told otherwise.
 
+    SB3's schedules (sb3-dqn's exploration) are told the run's length.
+
     Raises:
         ConfigError: no such agent, an option it does not have, or spaces it cannot act in.
     """
     options = dict(config.agent_options)
     if config.agent in ("dqn", "tabular_q"):
         options.setdefault("exploration_steps", config.total_steps // 2)
+    elif config.agent in ("sb3-ppo", "sb3-a2c", "sb3-dqn", "sb3-sac"):
+        options.setdefault("total_steps", config.total_steps)
     context = AgentContext(
         num_envs=env.num_envs,
         num_agents=env.num_agents,
