@@ -29,6 +29,11 @@ Truncation after `horizon_hours` (never termination). Backlog returns and batter
 ## Arguments
 The fields of `TwoStageDRParams`, plus `scenario` (None: the calibrated default).
 
+## Rendering
+`render_mode`: "rgb_array" (`[520, 800, 3]` uint8), "ansi" (text, at most 100 columns) or "human" (a window, drawn by
+`reset` and by every step that settles an hour). A frame shows the hour settled last: supply and demand curves with the
+clearing point, prices and load so far, and the balances; see `render.py`.
+
 ## Differences from the paper (chapter 7)
 1. Read literally, the final settlement (5)-(8) maximises `sum(pi rho' + pi_DR d_DR' - pi d_new')` with each variable
    free between 0 and its bound and nothing tying them together. Its optimum for positive prices is `rho' = rho`,
@@ -58,14 +63,17 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from gymnasium import spaces
+from gymnasium import logger, spaces
 from numpy.typing import NDArray
 from pettingzoo import AECEnv, ParallelEnv
 from pettingzoo.utils.conversions import parallel_to_aec
 
+from gridmarl.envs.rendering.modes import RENDER_FPS, RENDER_MODES, checked_render_mode
+from gridmarl.envs.rendering.screen import Pixels, Screen
 from gridmarl.envs.two_stage_dr.batched import ENV_ID, BatchedTwoStageDR
 from gridmarl.envs.two_stage_dr.observe import FIELDS
 from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
+from gridmarl.envs.two_stage_dr.render import MarketView
 from gridmarl.errors import ActionError, OverdraftError
 from gridmarl.scenarios.scenario import Scenario
 from gridmarl.units import PERMILLE, UTOK_PER_TOKEN
@@ -81,23 +89,30 @@ class TwoStageDR(ParallelEnv[str, Observation, Any]):
 
     Args:
         scenario: prices and homes; None: the calibrated default.
-        render_mode: None only.
+        render_mode: "human", "rgb_array", "ansi", or None; ConfigError for any other.
         on_hour: called with each settled hour's record (the ledger's input).
         **params: fields of `TwoStageDRParams`; unknown ones raise ConfigError.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"name": ENV_ID, "render_modes": [], "is_parallelizable": True}
+    metadata: ClassVar[dict[str, Any]] = {
+        "name": ENV_ID,
+        "render_modes": list(RENDER_MODES),
+        "render_fps": RENDER_FPS,
+        "is_parallelizable": True,
+    }
 
     def __init__(
         self,
         scenario: Scenario | None = None,
         *,
-        render_mode: None = None,
+        render_mode: str | None = None,
         on_hour: Any = None,
         **params: Any,
     ) -> None:
         self.params = TwoStageDRParams.from_dict(params)
-        self.render_mode = render_mode
+        self.render_mode = checked_render_mode(render_mode)
+        self._screen = None if self.render_mode is None else Screen(self.render_mode, ENV_ID)
+        self._view = MarketView(self.params)
         self._lanes = BatchedTwoStageDR(self.params, scenario, auto_reset=False, on_hour=on_hour)
         self._prosumers = list(self._lanes.agent_names)
         self.possible_agents = [*self._prosumers, OPERATOR] if self.params.operator else list(self._prosumers)
@@ -149,6 +164,9 @@ class TwoStageDR(ParallelEnv[str, Observation, Any]):
         self._lanes.first_lane = int((options or {}).get("lane", 0))
         observation = self._lanes.reset(self._seed, self._episode)
         self.agents = list(self.possible_agents)
+        if self._screen is not None:
+            self._view.start(self._lanes.state)
+            self._show_window()
         return self._observations(observation), {name: {} for name in self.agents}
 
     def step(
@@ -166,6 +184,9 @@ class TwoStageDR(ParallelEnv[str, Observation, Any]):
         result = self._lanes.step(self._prosumer_actions(actions), self._alpha(actions))
         if self.params.credit_limit_utok is not None and bool(self._lanes.state.overdrawn.any()):
             raise OverdraftError(f"an account fell below -{self.params.credit_limit_utok} µtok (credit_limit_utok)")
+        if self._screen is not None and self._lanes.settled is not None:
+            self._view.record(self._lanes.settled)
+            self._show_window()
         reward = dict(zip(self._prosumers, result.reward[0].tolist(), strict=True))
         if self.params.operator:
             reward[OPERATOR] = self._welfare_tokens()
@@ -236,11 +257,29 @@ class TwoStageDR(ParallelEnv[str, Observation, Any]):
         upstream = flow.upstream_wh[0] * settled.import_price - flow.upstream_wh[1] * settled.export_price
         return int(settled.comfort_utok.sum() - upstream.sum()) / UTOK_PER_TOKEN
 
-    def render(self) -> None:
-        """Nothing to draw in this version."""
+    def render(self) -> Pixels | str | None:
+        """The current frame: `[520, 800, 3]` uint8, text, or None where it is in a window or there is no render mode.
+
+        Raises:
+            ConfigError: before the first reset, or there is nowhere to open a window.
+        """
+        if self._screen is None:
+            logger.warn(
+                "You are calling render method without specifying any render mode. Allowed at construction, as "
+                f"render_mode, are {', '.join(RENDER_MODES)}"
+            )
+            return None
+        return self._screen.show(self._view)
+
+    def _show_window(self) -> None:
+        """Windows follow the market by themselves, as Gymnasium has it."""
+        if self._screen is not None and self.render_mode == "human":
+            self._screen.show(self._view)
 
     def close(self) -> None:
-        """Nothing to release."""
+        """Free the window and the figure; more than once does no harm."""
+        if self._screen is not None:
+            self._screen.close()
 
 
 def parallel_env(**kwargs: Any) -> TwoStageDR:

@@ -1,0 +1,1 @@
+"""What the pictures of all environments share: modes, screen, market curves, panels, text."""
