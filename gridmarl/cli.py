@@ -50,19 +50,34 @@ def _parse(arguments: Sequence[str] | None) -> Any:
     Raises:
         ConfigError: options that do not parse.
     """
+    from gridmarl.train.commands import Command
+
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    command = _tyro(Command, given, None)
+    path = getattr(command, "options", None)
+    if path is None:
+        return command
+    from gridmarl.train.options_file import with_options_file
+
+    return with_options_file(command, path, given[1:], _tyro)
+
+
+def _tyro(kind: Any, arguments: list[str], default: Any) -> Any:
+    """What the arguments make of a command type, or exit code 0 after `--help`; ConfigError if they do not parse."""
     import tyro  # here, since these imports take a second in which Ctrl-C must work too
 
-    from gridmarl.train.commands import DESCRIPTION, Command
+    from gridmarl.train.commands import DESCRIPTION
 
     complaint = io.StringIO()
     try:
         with redirect_stderr(complaint):
             return tyro.cli(
-                Command,
+                kind,
                 prog="gridmarl",
                 description=DESCRIPTION,
                 args=arguments,
                 config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+                **({} if default is None else {"default": default}),
             )
     except SystemExit as stop:
         if not stop.code:

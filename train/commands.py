@@ -15,6 +15,7 @@ from gridmarl.envs.registry import environments
 from gridmarl.ledger import prove, verify
 from gridmarl.scenarios.registry import scenario_names
 from gridmarl.train.compare import Compare
+from gridmarl.train.compare_runs import Evaluate
 from gridmarl.train.render_command import Render
 from gridmarl.train.tables import results_console
 from gridmarl.train.train_options import Train
@@ -103,6 +104,7 @@ class Ledger:
 Command = (
     Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Render, tyro.conf.subcommand("render")]
     | Annotated[Ledger, tyro.conf.subcommand("ledger")]
     | Annotated[List, tyro.conf.subcommand("list")]

@@ -11,11 +11,13 @@ import torch
 import tyro
 from rich.console import Console
 
+from gridmarl.envs.registry import environments
 from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
 from gridmarl.errors import ConfigError
 from gridmarl.protocols import Agent
 from gridmarl.scenarios.scenario import Scenario
 from gridmarl.train.checkpoint import CHECKPOINT_FILE
+from gridmarl.train.compare_runs import compare_runs
 from gridmarl.train.comparison import Profile, Row, market_profile, market_row, plan_profile, plan_row
 from gridmarl.train.config import TrainConfig
 from gridmarl.train.contest import HEURISTICS, agent_for
@@ -31,8 +33,10 @@ from gridmarl.train.options import (
     parse_settings,
 )
 from gridmarl.train.planning import Benchmarks, plan_benchmarks
+from gridmarl.train.policies import is_policy
 from gridmarl.train.rollout import play
 from gridmarl.train.run_folder import describe_run, describe_scenario, write_json
+from gridmarl.train.runs import Kept
 from gridmarl.train.stage_bar import stage_bar
 from gridmarl.train.tables import print_comparison, results_console, write_metrics
 from gridmarl.train.train_options import evaluation_seed
@@ -43,12 +47,20 @@ Reading = Literal["two_settlement", "additive"]
 @dataclass(kw_only=True)
 class Compare(MarketOptions):
     """Train deep-Q prosumers and compare: no market, zero-intelligence, truthful, inflate, deep Q, central
-    aggregator."""
+    aggregator. With runs in place of an environment: compare these instead, in the market of the first."""
 
+    runs: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="[RUN ...]", help_behavior_hint="")
+    ] = ()
+    """Folders of training runs, or policies saved by Stable-Baselines3 (.zip); nothing is trained then."""
     dr_settlement: Literal["both", "two_settlement", "additive"] = "both"
     """Reading of the demand-response incentive."""
     lanes: Annotated[int, tyro.conf.arg(metavar="N")] = 8
     """Evaluation episodes, the same for every row."""
+    eval_seed: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
+    """Of runs: seed of the episodes; default: those of the first run's own comparison."""
+    checkpoint: Kept = "last"
+    """Of runs: the policy at the end of training, or that of the best evaluation."""
     train_steps: Annotated[int, tyro.conf.arg(metavar="N")] = 360_000
     """Training of the deep-Q prosumers per reading, in steps of one lane."""
     train_lanes: Annotated[int, tyro.conf.arg(metavar="N")] = 64
@@ -67,7 +79,24 @@ class Compare(MarketOptions):
 
     def run(self) -> int:
         """Run the comparison; exit code 0, or 130 after Ctrl-C (the run folder keeps what was done)."""
-        return run_compare(self)
+        paths = self.policies()
+        if not paths:
+            return run_compare(self)
+        check_range("lanes", self.lanes, 1, MAX_LANES)
+        market = self if len(paths) == len(self.runs) else replace(self, env=MarketOptions.env)
+        return compare_runs(market, paths, self.lanes, self.checkpoint, self.eval_seed)
+
+    def policies(self) -> list[Path]:
+        """The runs to compare; the first of them stands where an environment may stand."""
+        known = environments()
+        if self.env in known or any(self.env == entry.env_id for entry in known.values()):
+            return list(self.runs)
+        if is_policy(Path(self.env)):
+            return [Path(self.env), *self.runs]
+        raise ConfigError(
+            f"{self.env!r}: neither an environment nor a run; allowed are {', '.join(sorted(known))}, the folder of a "
+            "run, or a policy saved by Stable-Baselines3 (.zip)"
+        )
 
 
 @dataclass

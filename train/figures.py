@@ -153,20 +153,25 @@ def comparison_figures(
     profiles: Mapping[str, Mapping[str, Profile]],
     import_price: NDArray[np.float64],
     export_price: NDArray[np.float64],
+    trained: Sequence[str] = ("deep Q",),
 ) -> None:
-    """All figures of a comparison, as far as it came; readings that were interrupted have none."""
+    """All figures of a comparison, as far as it came; readings that were interrupted have none.
+
+    Args:
+        trained: rows that were trained; their prices and loads are drawn.
+    """
     complete = {name: group for name, group in rows.items() if group[-1].name == "aggregator"}
     for reading in complete:
         of, found = f"{scenario}, {reading}, mean over episodes", profiles[reading]
         price_against_billing_cost(
-            {name: found[name] for name in ("truthful", "deep Q", "aggregator")},
+            {name: found[name] for name in ("truthful", *trained, "aggregator")},
             import_price,
             export_price,
             folder / f"price-{reading}.png",
             f"Market price and the aggregator's billing cost ({of})",
         )
         load_before_and_after(
-            {name: found[name] for name in ("deep Q", "aggregator")},
+            {name: found[name] for name in (*trained, "aggregator")},
             folder / f"load-{reading}.png",
             f"Load before and after stage 2 ({of})",
         )

@@ -27,6 +27,8 @@ Files = Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE [FILE ...]", hel
 Settings = Annotated[
     tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE [NAME=VALUE ...]", help_behavior_hint=_NO_DEFAULT)
 ]
+DEFAULT_DAYS = 2
+DEFAULT_REGION = "NSW1"
 MAX_DAYS = 366
 MAX_THREADS = 1024
 MAX_LANES = 100_000
@@ -47,14 +49,16 @@ class MarketOptions:
     """AEMO price files, or a folder of them; without: the calibrated default, which needs no file."""
     homes: Files = ()
     """Household files (load, with or without photovoltaics); without: the calibrated homes."""
-    region: Annotated[str, tyro.conf.arg(metavar="NAME")] = "NSW1"
-    """Price region in the files."""
+    region: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint=_NO_DEFAULT)] = None
+    """Price region in the files; default: NSW1."""
     start: Annotated[str | None, tyro.conf.arg(metavar="YYYY-MM-DD", help_behavior_hint=_NO_DEFAULT)] = None
     """First day of a window of real days; without: scenarios drawn by roulette wheel from the prices."""
-    days: Annotated[int, tyro.conf.arg(metavar="N")] = 2
-    """Days of an episode."""
+    days: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint=_NO_DEFAULT)] = None
+    """Days of an episode; default: 2."""
     set: Settings = ()
     """Parameters of the market, e.g. --set num_prosumers=20 alpha_permille=1500."""
+    options: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint=_NO_DEFAULT)] = None
+    """JSON or TOML file with options of this command, or config.json of an earlier run; the command line wins."""
     config: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint=_NO_DEFAULT)] = None
     """JSON object with parameters of the market; --set wins over it."""
     seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
@@ -68,26 +72,31 @@ class MarketOptions:
     progress: Literal["auto", "on", "off"] = "auto"
     """Progress bars on standard error; auto: on a terminal, for what takes over two seconds."""
 
+    @property
+    def num_days(self) -> int:
+        """Days of an episode."""
+        return DEFAULT_DAYS if self.days is None else self.days
+
     def check(self) -> None:
         """Refuse what is wrong in itself; ConfigError names the option, the value seen and what is allowed."""
-        check_range("days", self.days, 1, MAX_DAYS)
+        check_range("days", self.num_days, 1, MAX_DAYS)
         check_range("seed", self.seed, 0, 2**64 - 1)
         check_range("threads", self.threads, 1, MAX_THREADS)
         checked_device(self.device)
 
     def parameters(self, **overrides: Any) -> TwoStageDRParams:
         """Parameters of the environment, from --config, --set, --days and the caller, in this order of precedence."""
-        check_range("days", self.days, 1, MAX_DAYS)
-        values: dict[str, Any] = {"horizon_hours": 24 * self.days}
+        check_range("days", self.num_days, 1, MAX_DAYS)
+        values: dict[str, Any] = {"horizon_hours": 24 * self.num_days}
         if self.homes:
             values["pv_scale_permille"] = PERMILLE  # recorded photovoltaics as they were
         values |= read_config(self.config)
         values |= parse_settings(self.set)
         values |= overrides
         params: TwoStageDRParams = environment(self.env).load("params").from_dict(values)
-        if self.start is not None and params.horizon_hours > 24 * self.days:
+        if self.start is not None and params.horizon_hours > 24 * self.num_days:
             raise ConfigError(
-                f"horizon_hours: {params.horizon_hours}, allowed is at most the window of {self.days} days"
+                f"horizon_hours: {params.horizon_hours}, allowed is at most the window of {self.num_days} days"
             )
         return params
 
@@ -98,7 +107,9 @@ class MarketOptions:
                 if getattr(self, name):
                     raise ConfigError(f"--scenario {self.scenario_name} with --{name}; allowed is one of the two")
             return named_scenario(self.scenario_name)
-        return load_scenario(self.prices or None, self.homes or None, self.region, self.start, self.days)
+        return load_scenario(
+            self.prices or None, self.homes or None, self.region or DEFAULT_REGION, self.start, self.num_days
+        )
 
     def training_scenario(self) -> Scenario:
         """What agents learn on: not the days they are compared on; for a window of real days the calibrated default."""

@@ -17,7 +17,7 @@ from torch import Tensor
 import gridmarl
 from gridmarl.scenarios.scenario import Scenario
 from gridmarl.train.checkpoint import write_atomically
-from gridmarl.train.options import MarketOptions
+from gridmarl.train.options import DEFAULT_REGION, MarketOptions
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -39,9 +39,9 @@ def describe_scenario(options: MarketOptions, scenario: Scenario) -> dict[str, A
     """Which prices and homes: what was asked for, and a fingerprint of what was found."""
     return {
         "name": scenario.name,
-        "region": options.region,
+        "region": options.region or DEFAULT_REGION,
         "start": options.start,
-        "days": options.days,
+        "days": options.num_days,
         "fingerprint": fingerprint(scenario),
     }
 

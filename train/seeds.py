@@ -36,7 +36,7 @@ class Message:
     """From a worker: how far it is, how it ended, or what went wrong."""
 
     seed: int
-    kind: Literal["progress", "done", "refused", "failed"]
+    kind: Literal["progress", "done", "refused", "failed", "killed"]
     content: Any
 
 
@@ -60,7 +60,7 @@ def train_seeds(options: Train, market: TrainingMarket, levels: Levels | None, f
     """Train every seed in its folder below `folder`; results by seed, without those that a Ctrl-C came before.
 
     Raises:
-        GridmarlError: what training one of them raised.
+        GridmarlError: what training one of them raised, or that a worker was killed.
         RuntimeError: a worker that failed otherwise, with its traceback.
     """
     if worker_count(options) == 1:
@@ -143,7 +143,7 @@ class _Workers:
                 last: Message = self.messages.get(timeout=_POLL_S)
                 return last
             except queue.Empty:
-                return Message(seed, "failed", f"its process ended with exit code {process.exitcode}")
+                return Message(seed, "killed", process.exitcode)
         return None
 
 
@@ -194,4 +194,9 @@ def _error_of(message: Message) -> Exception:
         kind, text = message.content
         refused: GridmarlError = kind(text)
         return refused
+    if message.kind == "killed":
+        return GridmarlError(
+            f"training of seed {message.seed} was killed (its process ended with exit code {message.content}; out of "
+            "memory?); --resume continues all seeds from their checkpoints"
+        )
     return RuntimeError(f"training of seed {message.seed} failed: {message.content}")

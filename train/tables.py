@@ -8,10 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 
+import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from gridmarl.metrics import mean_and_interval
 from gridmarl.train.comparison import Row
 from gridmarl.train.rollout import FLOW_NAMES
 from gridmarl.train.run_folder import without_nan
@@ -98,6 +100,7 @@ NOTES = (
     "short: hours with a shortage; DR > pi: those in which the DR price exceeds the market price",
     "before and after: stage 2; variance: of the total load over the hours, in kWh²",
     "self-sufficiency: share of the load that was not imported",
+    "beyond truthful bidding: the difference within the same episodes, mean and its 95 % interval",
     "all but 'largest' are means per episode; ± is the 95 % interval over episodes; n/a: not defined",
 )
 SEEDS_NOTE = "of a policy with several seeds: mean over its seeds, ± is the 95 % interval over them (Student's t)"
@@ -152,6 +155,8 @@ def print_rows(console: Console, rows: Sequence[Row], of: str) -> None:
     """All tables of some rows; `of` ends their titles."""
     for title, columns in SECTIONS:
         console.print(table_of(f"{title}, {of}", columns, rows))
+        if columns is WELFARE and any(row.name == "truthful" for row in rows):
+            console.print(paired_table("Welfare beyond truthful bidding", rows))
     if any(row.operator_flows_tok for row in rows):
         console.print(operator_table(f"Operator's account in tokens, {of}", rows))
 
@@ -167,9 +172,30 @@ def seeds_table(title: str, rows: Mapping[int, Row]) -> Table:
     return table
 
 
+def paired_table(title: str, rows: Sequence[Row], beside: str = "truthful") -> Table:
+    """Welfare beyond that of one row, with the 95 % interval of the difference within the episodes they share.
+
+    Prices and weather differ between episodes more than policies do, so this tells apart what the intervals of the
+    shares cannot.
+    """
+    base = next(row for row in rows if row.name == beside)
+    table = _table(title)
+    table.add_column("", no_wrap=True)
+    for heading in ("difference\ntoken", "95 % interval\n±", "episodes\nbetter"):
+        _number_column(table, heading)
+    for row in rows:
+        if row is base or len(row.welfare_by_lane_tok) != len(base.welfare_by_lane_tok):
+            continue
+        gain = np.array(row.welfare_by_lane_tok) - np.array(base.welfare_by_lane_tok)
+        mean, width = mean_and_interval(gain)
+        half = _number(width) if gain.size > 1 else "n/a"
+        table.add_row(row.name, _number(mean), half, f"{int((gain > 0).sum())} of {gain.size}")
+    return table
+
+
 def print_notes(console: Console, seeds: int = 0) -> None:
     """What the columns mean; `seeds`: of the policy with most of them."""
-    for note in (*NOTES, SEEDS_NOTE) if seeds > 1 else NOTES:
+    for note in (*NOTES, *((SEEDS_NOTE,) if seeds > 1 else ())):
         console.print(note, style="dim", highlight=False, markup=False)
 
 

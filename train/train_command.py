@@ -56,7 +56,7 @@ def run_train(options: Train) -> int:
 
 def _comparison_seed(options: Train) -> int:
     """Of the episodes of the comparison at the end, the same for all seeds."""
-    return evaluation_seed(options.all_seeds[0])
+    return evaluation_seed(min(options.all_seeds))
 
 
 def _train(

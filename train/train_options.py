@@ -15,6 +15,8 @@ from gridmarl.train.options import MAX_LANES, MAX_STEPS, MAX_THREADS, MarketOpti
 
 MAX_SEEDS = 1000
 EVALUATION_SEED_OFFSET = 1_000_003
+VALIDATION_SEED = 2_000_003
+"""Seed of the evaluations during training, which choose the best checkpoint: not that of the comparison at the end."""
 
 
 def evaluation_seed(seed: int) -> int:

@@ -18,7 +18,7 @@ from gridmarl.train.evaluation import Levels, MarketEvaluation
 from gridmarl.train.loop import TrainProgress, TrainResult, build_agent, train
 from gridmarl.train.options import parse_settings
 from gridmarl.train.run_folder import describe_run, describe_scenario
-from gridmarl.train.train_options import Train
+from gridmarl.train.train_options import VALIDATION_SEED, Train
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ def run_config(options: Train, market: TrainingMarket, seed: int, env_id: str) -
         device=options.device,
         log_interval=max(options.lanes, options.steps // 100),
         eval_interval=options.eval_every,
+        eval_seed=VALIDATION_SEED,
         checkpoint_interval=options.checkpoint_every,
         agent_options=parse_settings(options.agent_set),
         env_options=market.params.to_dict(),

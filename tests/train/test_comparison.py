@@ -19,7 +19,7 @@ from gridmarl.protocols import AgentContext
 from gridmarl.train.comparison import Row, market_profile, market_row, plan_profile, plan_row, share_interval
 from gridmarl.train.planning import Benchmarks, plan_benchmarks
 from gridmarl.train.rollout import FLOW_NAMES, Episode, play
-from gridmarl.train.tables import NOTES, TEXT_WIDTH, print_comparison, print_notes, results_console
+from gridmarl.train.tables import NOTES, TEXT_WIDTH, paired_table, print_comparison, print_notes, results_console
 
 TOKEN = 1_000_000
 
@@ -261,7 +261,7 @@ def test_tables_fit_and_lose_nothing(factor: float) -> None:
     assert text.count("Welfare, dr_settlement = ") == 2
     # a row that wraps would put a part of itself into a line that does not begin with its name
     for name in ("no market", "zero-intelligence", "aggregator", "deep Q"):
-        assert sum(line.startswith(f" {name} ") for line in text.splitlines()) == 6, name
+        assert sum(line.startswith(f" {name} ") for line in text.splitlines()) == 8, name
     assert text.count(" balance ") == 2
     if factor == 1.0:
         for cell in ("75.0 ± 120.0 %", "112.0", "n/a", "31.2 %", "80.0 %", "4.5"):
@@ -281,3 +281,13 @@ def test_output_that_is_no_terminal_is_as_wide_as_the_tables(monkeypatch: pytest
     assert results_console().width == TEXT_WIDTH
     monkeypatch.setenv("COLUMNS", "140")
     assert results_console().width == 140
+
+
+def test_differences_within_the_same_episodes() -> None:
+    """Welfare 1, 2, 3 against 1, 1, 1: differences 0, 1, 2; mean 1, deviation 1, t with 2 degrees of freedom 4.302653."""
+    base = market_row("truthful", hand_episode(), hand_benchmarks())
+    truthful = replace(base, welfare_by_lane_tok=[1.0, 1.0, 1.0])
+    better = replace(base, name="better", welfare_by_lane_tok=[1.0, 2.0, 3.0])
+    table = paired_table("difference", [truthful, better])
+    cells = [list(column.cells) for column in table.columns]
+    assert cells == [["better"], ["1.0"], [f"{4.302653 / math.sqrt(3):.1f}"], ["2 of 3"]]
