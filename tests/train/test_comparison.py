@@ -284,7 +284,7 @@ def test_output_that_is_no_terminal_is_as_wide_as_the_tables(monkeypatch: pytest
 
 
 def test_differences_within_the_same_episodes() -> None:
-    """Welfare 1, 2, 3 against 1, 1, 1: differences 0, 1, 2; mean 1, deviation 1, t with 2 degrees of freedom 4.302653."""
+    """Differences 0, 1, 2: mean 1, deviation 1, and t with 2 degrees of freedom is 4.302653."""
     base = market_row("truthful", hand_episode(), hand_benchmarks())
     truthful = replace(base, welfare_by_lane_tok=[1.0, 1.0, 1.0])
     better = replace(base, name="better", welfare_by_lane_tok=[1.0, 2.0, 3.0])
