@@ -14,18 +14,27 @@ from gridmarl.protocols import Agent
 from gridmarl.scenarios.scenario import Scenario
 from gridmarl.train.options import MarketOptions
 from gridmarl.train.rollout import Episode, play
+from gridmarl.train.tables import results_console
 
 
 def play_sealed(
     options: MarketOptions, params: TwoStageDRParams, scenario: Scenario, agent: Agent, seed: int, path: Path
 ) -> Episode:
-    """One episode of lane 0, written block by block; `path` (replaced if it exists) holds it whole or not at all."""
+    """One episode of lane 0, written block by block; `path` (replaced if it exists) holds it whole or not at all.
+
+    Where a plug-in's mechanism clears the market, nobody could replay a ledger: none is written, and this is said.
+    """
     if path.is_dir():
         raise ConfigError(f"ledger: {path} is a folder, allowed is a file")
     part = path.with_name(path.name + ".part")
     part.unlink(missing_ok=True)
-    rules = ledger_rules(params, scenario, seed)
     env = options.batched(params, scenario, 1, auto_reset=False)
+    if params.has_plugin_mechanism:
+        path.unlink(missing_ok=True)  # an earlier run's would pass for this one's
+        told = f"no ledger: the replay cannot check clearing by price_rule {params.price_rule}, a plug-in's"
+        results_console().print(told, highlight=False, soft_wrap=True)
+        return play(env, agent, seed)
+    rules = ledger_rules(params, scenario, seed)
     try:
         with LedgerWriter(part, rules) as writer:
             chain = LaneChains(rules, [0], writers={0: writer})

@@ -14,9 +14,9 @@ from gridmarl.envs.two_stage_dr.compiled import CompiledStep, missing_compiler
 from gridmarl.envs.two_stage_dr.generator import check_bounds, reset
 from gridmarl.envs.two_stage_dr.observe import FIELDS, observation_scales, observe
 from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
-from gridmarl.envs.two_stage_dr.rules import ledger_rules
+from gridmarl.envs.two_stage_dr.rules import check_sealable, ledger_rules
 from gridmarl.envs.two_stage_dr.state import State, state_from_dict, state_to_dict
-from gridmarl.envs.two_stage_dr.step import Settled, StepResult, hour_record, step_at
+from gridmarl.envs.two_stage_dr.step import Settled, StepResult, check_plugin, hour_record, step_at
 from gridmarl.errors import ConfigError
 from gridmarl.ledger.chain import LaneChains
 from gridmarl.ledger.hour import HourRecord
@@ -46,7 +46,8 @@ class BatchedTwoStageDR:
 
     Raises:
         ConfigError: `num_envs` or `ledger` is not allowed, `ledger="off"` with what needs accounts (`on_hour`, a credit
-            limit), or the scenario is too large or too dear for the parameters.
+            limit), the scenario is too large or too dear for the parameters, or `price_rule` is a plug-in's mechanism
+            that does not conform, is to be compiled, or is to be sealed (nobody could replay it).
     """
 
     env_id = ENV_ID
@@ -70,6 +71,8 @@ class BatchedTwoStageDR:
         self.params = params or TwoStageDRParams()
         self.ledger = ledger
         self._check_ledger(on_hour)
+        if self.params.has_plugin_mechanism:
+            self._check_plugin(compile)
         self.device = torch.device(device)
         scenario = scenario or default_scenario()
         check_bounds(self.params, scenario)
@@ -92,6 +95,16 @@ class BatchedTwoStageDR:
             raise ConfigError(f"ledger: {self.ledger!r}, allowed are {', '.join(get_args(LedgerLevel))}")
         if self.ledger == "off" and (on_hour is not None or self.params.credit_limit_utok is not None):
             raise ConfigError("ledger: 'off', allowed with on_hour or credit_limit_utok are accounts, sealed")
+
+    def _check_plugin(self, compile: bool) -> None:
+        if self.ledger == "sealed":
+            check_sealable(self.params)
+        if compile:
+            rule = self.params.price_rule
+            raise ConfigError(
+                f"compile: True with price_rule {rule!r}, a plug-in's, checked every hour; allowed is False"
+            )
+        check_plugin(self.params.price_rule)
 
     def _compile(self) -> CompiledStep | None:
         missing = missing_compiler(self.device)

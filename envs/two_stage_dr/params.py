@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args, get_type_hints
 
+from gridmarl.clearing.registry import mechanism_names
+from gridmarl.clearing.uniform import PRICE_RULES
 from gridmarl.errors import ConfigError
 from gridmarl.units import MAX_ORDER_WH, MAX_PRICE_UTOK_PER_WH, PERMILLE
 
@@ -26,7 +28,9 @@ class TwoStageDRParams:
     """rule: participants reschedule by eq. (1), one step an hour; learned: a second step decides the reduction."""
     dr_settlement: Literal["two_settlement", "additive"] = "two_settlement"
     """How a reduction is paid: sold back at pi_DR, or eq. (5) literally (docs/decisions/dr-settlement.md)."""
-    price_rule: Literal["uniform", "marginal_pair"] = "uniform"
+    price_rule: str = "uniform"
+    """uniform or marginal_pair (docs/market-rules.md), or a plug-in's mechanism (`gridmarl.clearing.registry`) that
+    trades at one price: checked every hour, not compiled, not sealed into a ledger. It takes no `k_permille`."""
     k_permille: int = 500
     alpha_permille: int = 1200
     operator: bool = False
@@ -91,6 +95,11 @@ class TwoStageDRParams:
             )
         if self.credit_limit_utok is not None and self.credit_limit_utok < 0:
             raise ConfigError(f"credit_limit_utok: {self.credit_limit_utok}, allowed is 0 or more, or null")
+
+    @property
+    def has_plugin_mechanism(self) -> bool:
+        """Whether a mechanism of somebody else's clears the market."""
+        return self.price_rule not in PRICE_RULES
 
     @property
     def has_battery(self) -> bool:
@@ -166,7 +175,9 @@ def _check_types(params: TwoStageDRParams) -> None:
     for item in fields(params):
         value, hint = getattr(params, item.name), hints[item.name]
         allowed = get_args(hint)
-        if allowed and isinstance(allowed[0], str):
+        if item.name == "price_rule":
+            _check_price_rule(value)
+        elif allowed and isinstance(allowed[0], str):
             if value not in allowed:
                 raise ConfigError(f"{item.name}: {value!r}, allowed are {', '.join(allowed)}")
         elif item.name == "credit_limit_utok":
@@ -174,3 +185,10 @@ def _check_types(params: TwoStageDRParams) -> None:
                 raise ConfigError(f"{item.name}: {value!r}, allowed is an integer or null")
         elif type(value) is not hint:
             raise ConfigError(f"{item.name}: {value!r}, allowed is one {hint.__name__}")
+
+
+def _check_price_rule(value: object) -> None:
+    """A name of ours, or a registered one; the registry is asked for names that are not ours only."""
+    if value not in PRICE_RULES and value not in (known := mechanism_names()):
+        others = [name for name in known if name not in PRICE_RULES]
+        raise ConfigError(f"price_rule: {value!r}, allowed are {', '.join([*PRICE_RULES, *others])}")

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from gridmarl.clearing.uniform import PRICE_RULES
 from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
+from gridmarl.errors import ConfigError
 from gridmarl.ledger.genesis import Rules
 from gridmarl.scenarios.scenario import Scenario
 
 
 def ledger_rules(params: TwoStageDRParams, scenario: Scenario, seed: int, lane: int = 0) -> Rules:
-    """Rules of one lane, with accounts that start at zero."""
+    """Rules of one lane, with accounts that start at zero.
+
+    Raises:
+        ConfigError: a plug-in's mechanism clears the market.
+    """
+    check_sealable(params)
     return Rules(
         num_prosumers=params.num_prosumers,
         horizon_hours=params.horizon_hours,
@@ -29,3 +36,16 @@ def ledger_rules(params: TwoStageDRParams, scenario: Scenario, seed: int, lane: 
         lane=lane,
         scenario=scenario.name,
     )
+
+
+def check_sealable(params: TwoStageDRParams) -> None:
+    """Refuse a ledger of what its replay could not check: it clears again by rules of its own, and has no plug-ins.
+
+    Raises:
+        ConfigError: a plug-in's mechanism clears the market.
+    """
+    if params.has_plugin_mechanism:
+        raise ConfigError(
+            f"price_rule: {params.price_rule!r} is a plug-in's, which the ledger's replay cannot run again; allowed in "
+            f"a sealed ledger are {', '.join(PRICE_RULES)}"
+        )

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gridmarl.clearing.book import Clearing
+from gridmarl.clearing.registry import get_mechanism
 from gridmarl.clearing.uniform import clear_uniform
 from gridmarl.contracts import two_stage as contract
 from gridmarl.contracts.two_stage import Flows, Phase, require_phase
@@ -20,11 +22,14 @@ from gridmarl.envs.two_stage_dr.generator import home_at, price_bits, reference_
 from gridmarl.envs.two_stage_dr.observe import rule_reduction_wh
 from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
 from gridmarl.envs.two_stage_dr.state import Home, Market, Orders, State
+from gridmarl.errors import ConfigError
 from gridmarl.ledger.hour import HourRecord
 from gridmarl.preferences import floor_div, utility_utok
 from gridmarl.protocols import ActionSpec
 from gridmarl.scenarios.lanes import at
 from gridmarl.scenarios.scenario import Scenario
+from gridmarl.testing.errors import ConformanceError
+from gridmarl.testing.mechanism import check_mechanism, check_outcome
 from gridmarl.units import PERMILLE
 
 
@@ -159,18 +164,18 @@ def clear(
 ) -> Market:
     """Clearing by merit order, and the demand-response price, eqs. (2) and (3)."""
     floor, cap = at(state.export_price, hour), at(state.import_price, hour)
-    cleared = clear_uniform(
-        orders.buy_price,
-        orders.buy_wh,
-        orders.sell_price,
-        orders.sell_wh,
-        floor,
-        cap,
-        hour % params.num_prosumers,
-        k_permille=params.k_permille,
-        price_rule=params.price_rule,
-        price_bits=price_bits(params),
-    )
+    book = (orders.buy_price, orders.buy_wh, orders.sell_price, orders.sell_wh, floor, cap)
+    start = hour % params.num_prosumers
+    if params.has_plugin_mechanism:
+        cleared = clear_by_plugin(params.price_rule, book, start)
+    else:
+        cleared = clear_uniform(
+            *book,
+            start,
+            k_permille=params.k_permille,
+            price_rule=params.price_rule,
+            price_bits=price_bits(params),
+        )
     alpha = torch.full_like(cap, params.alpha_permille) if alpha_permille is None else alpha_permille
     shortage = (orders.buy_wh.sum(0) - orders.sell_wh.sum(0)).clamp(min=0)
     dr_price = contract.dr_price(cleared.price, shortage, alpha, cap)
@@ -184,6 +189,38 @@ def clear(
         reduction_price=contract.reduction_price(params.dr_settlement, cleared.price, dr_price),
         alpha_permille=alpha,
     )
+
+
+Book = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+
+
+def clear_by_plugin(name: str, book: Book, start: int | Tensor) -> Clearing:
+    """Clearing by a mechanism of somebody else's. It works on a copy, and what it returns is checked before it settles.
+
+    Raises:
+        ConfigError: the mechanism loses energy, fills beyond an order, or trades against a limit price.
+    """
+    buy_price, buy_wh, sell_price, sell_wh, floor, cap = (item.clone() for item in book)
+    cleared = get_mechanism(name)(buy_price, buy_wh, sell_price, sell_wh, floor, cap, start)
+    try:
+        check_outcome(book, cleared, one_price=True)
+    except ConformanceError as error:
+        raise ConfigError(f"price_rule: {name!r} cleared a book wrongly: {error}") from error
+    return cleared
+
+
+def check_plugin(name: str) -> None:
+    """The conformance suite on a few small books, before a market is built on a mechanism.
+
+    Raises:
+        ConfigError: the mechanism does not conform, or raises whatever it may.
+    """
+    try:
+        check_mechanism(get_mechanism(name), orders=4, lanes=64)
+    except ConfigError:
+        raise
+    except Exception as error:  # code of others: anything can go wrong in it
+        raise ConfigError(f"price_rule: {name!r} fails on small books: {type(error).__name__}: {error}") from error
 
 
 def chosen_reduction(state: State, levels: Levels) -> Tensor:

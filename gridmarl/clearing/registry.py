@@ -48,6 +48,10 @@ _REGISTERED: dict[str, Mechanism] = {
 }
 
 
+# Entry points that were loaded, so that a market that clears by one every hour looks it up once.
+_LOADED: dict[str, Mechanism] = {}
+
+
 def _offered() -> dict[str, EntryPoint]:
     offered: dict[str, EntryPoint] = {}
     for point in entry_points(group=ENTRY_POINT_GROUP):
@@ -82,6 +86,8 @@ def get_mechanism(name: str) -> Mechanism:
     """
     if name in _REGISTERED:
         return _REGISTERED[name]
+    if name in _LOADED:
+        return _LOADED[name]
     offered = _offered()
     if name not in offered:
         raise ConfigError(f"mechanism {name!r}: there is none; there are {sorted({*_REGISTERED, *offered})}")
@@ -91,5 +97,5 @@ def get_mechanism(name: str) -> Mechanism:
         raise ConfigError(f"mechanism {name!r}: cannot load {offered[name].value!r}: {error}") from error
     if not callable(mechanism):
         raise ConfigError(f"mechanism {name!r}: {offered[name].value!r} is no function")
-    loaded: Mechanism = mechanism
-    return loaded
+    _LOADED[name] = mechanism
+    return _LOADED[name]

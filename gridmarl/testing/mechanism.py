@@ -30,12 +30,12 @@ def check_mechanism(
     outcome = mechanism(*book, 0)
     for item, copy in zip(book, before, strict=True):
         require(torch.equal(item, copy), "pure function", "the mechanism changed its arguments")
-    _check_outcome(book, outcome, one_price=one_price)
+    check_outcome(book, outcome, one_price=one_price)
     again = mechanism(*book, 0)
     same = all(torch.equal(a, b) for a, b in zip(outcome, again, strict=True))
     require(same, "determinism", "the same books cleared twice differ")
     for start in (1, orders - 1):
-        _check_outcome(book, mechanism(*book, start), one_price=one_price)
+        check_outcome(book, mechanism(*book, start), one_price=one_price)
     for lane in (0, lanes // 2, lanes - 1):
         single = mechanism(*_lane(book, lane), 0)
         alone = all(torch.equal(a[..., lane : lane + 1], b) for a, b in zip(outcome, single, strict=True))
@@ -68,11 +68,22 @@ def _first(wrong: Tensor) -> str:
     return f"first in lane {int(lanes[0])}" if len(lanes) else ""
 
 
-def _check_outcome(book: Book, outcome: Clearing, *, one_price: bool) -> None:
+def check_outcome(book: Book, outcome: Clearing, *, one_price: bool) -> None:
+    """Check what a mechanism made of a book: kinds and shapes, energy, quantities, limits and the price's range.
+
+    Since buyers pay and sellers get `price` for their fills, equal sums of the fills also mean that no money is lost.
+    Reads about ten booleans back from the device.
+
+    Raises:
+        ConformanceError: names the check and the first lane that breaks it.
+    """
     buy_price, buy_wh, sell_price, sell_wh, floor, cap = book
+    shapes = {"price": cap, "buy_fill_wh": buy_wh, "sell_fill_wh": sell_wh, "volume_wh": cap}
     for name in ("price", "buy_fill_wh", "sell_fill_wh", "volume_wh"):
         value = getattr(outcome, name)
         require(value.dtype == torch.int64, "dtype", f"{name} is {value.dtype}, not int64")
+        seen, right = list(value.shape), list(shapes[name].shape)
+        require(seen == right, "shape", f"{name} is {seen}, not {right}")
     checks = (
         ("energy", outcome.buy_fill_wh.sum(0) != outcome.sell_fill_wh.sum(0), "what is bought is not what is sold"),
         ("energy", outcome.buy_fill_wh.sum(0) != outcome.volume_wh, "volume is not the sum of the fills"),
