@@ -8,7 +8,9 @@ import pickle
 from pathlib import Path
 from typing import Any, cast
 
+import blake3
 import torch
+from torch import Tensor
 
 from gridmarl.errors import DataError
 
@@ -48,3 +50,25 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
         seen = state.get("format") if isinstance(state, dict) else type(state).__name__
         raise DataError(f"{path}: checkpoint format {seen!r}; allowed is {FORMAT}")
     return cast(dict[str, Any], state)
+
+
+def tree_hash(tree: Any) -> str:
+    """BLAKE3 of a tree of tensors and plain values, in hexadecimal: equal for equal bits, on whatever device."""
+    hasher = blake3.blake3()
+    _feed(hasher, tree, "")
+    return hasher.hexdigest()
+
+
+def _feed(hasher: blake3.blake3, tree: Any, path: str) -> None:
+    if isinstance(tree, dict):
+        for key in sorted(tree, key=str):
+            _feed(hasher, tree[key], f"{path}/{key}")
+    elif isinstance(tree, list | tuple):
+        for index, item in enumerate(tree):
+            _feed(hasher, item, f"{path}/{index}")
+    elif isinstance(tree, Tensor):
+        hasher.update(f"{path} {tree.dtype} {tuple(tree.shape)}\n".encode())
+        flat = tree.detach().cpu().contiguous().flatten()
+        hasher.update(flat.view(torch.uint8).numpy().tobytes())
+    else:
+        hasher.update(f"{path} {tree!r}\n".encode())

@@ -23,7 +23,7 @@ from torch import Tensor
 from gridmarl.agents.registry import make_agent
 from gridmarl.errors import ConfigError
 from gridmarl.protocols import Agent, AgentContext, BatchedEnv, Transition
-from gridmarl.train.checkpoint import BEST_FILE, CHECKPOINT_FILE, load_checkpoint, save_checkpoint
+from gridmarl.train.checkpoint import BEST_FILE, CHECKPOINT_FILE, load_checkpoint, save_checkpoint, tree_hash
 from gridmarl.train.config import TrainConfig
 from gridmarl.train.logging_ import MetricsLog
 from gridmarl.train.loop_returns import ReturnTracker, check_same_spaces, evaluation_return
@@ -48,6 +48,8 @@ class TrainResult:
     """How a run ended. `env_steps` and `episodes` count from the run's beginning, `seconds` this call only.
 
     `last_return` is the last row's (None before the first episode ended), `best_eval_return` None without evaluations.
+    `agent_blake3` is the hash of all that the agent has learned and remembers: two runs that agree in it are equal to
+    the last bit.
     """
 
     run_dir: Path
@@ -58,6 +60,7 @@ class TrainResult:
     best_eval_return: float | None
     seconds: float
     steps_per_s: float
+    agent_blake3: str
 
 
 def build_agent(env: BatchedEnv, config: TrainConfig) -> Agent:
@@ -222,6 +225,7 @@ def train(
         best_eval_return=run.best_eval_return,
         seconds=seconds,
         steps_per_s=(run.env_steps - first_step) / max(seconds, 1e-9),
+        agent_blake3=tree_hash(agent.state_dict()),
     )
 
 
