@@ -35,7 +35,7 @@ _BUILTIN: dict[str, str] = {
     "comfort": "gridmarl.agents.heuristics:Comfort",
 }
 _registered: dict[str, AgentFactory] = {}
-_DISCRETE = frozenset({"dqn", "tabular_q", "sb3-dqn"})
+_REQUIRED = {"dqn": "discrete", "tabular_q": "discrete", "sb3-dqn": "discrete", "sb3-sac": "continuous"}
 
 
 def register_agent(name: str, factory: AgentFactory) -> None:
@@ -93,15 +93,31 @@ def registered_here(name: str) -> bool:
     return name in _registered
 
 
-def needs_discrete_actions(name: str) -> bool:
-    """Whether an agent chooses rows of an action grid only.
+def required_actions(name: str) -> str | None:
+    """The only kind of action an agent takes, "discrete" or "continuous"; None where it takes both.
 
-    A plug-in says so by an attribute `action_space = "discrete"` of its factory.
+    A plug-in says so by an attribute `action_space = "discrete"` (or "continuous") of its factory.
 
     Raises:
         ConfigError: see `agent_factory`.
     """
-    return name in _DISCRETE or getattr(agent_factory(name), "action_space", None) == "discrete"
+    return _REQUIRED.get(name) or getattr(agent_factory(name), "action_space", None)
+
+
+def needs_discrete_actions(name: str) -> bool:
+    """Whether an agent chooses rows of an action grid only; see `required_actions`."""
+    return required_actions(name) == "discrete"
+
+
+def agent_summary(name: str) -> str:
+    """First sentence of the docstring of an agent's factory; empty if it has none.
+
+    Raises:
+        ConfigError: see `agent_factory`.
+    """
+    text = " ".join((agent_factory(name).__doc__ or "").split("\n\n")[0].split())
+    sentence, _, rest = text.partition("; an `Agent`")
+    return (sentence if rest else text.split(". ")[0].split("; options")[0]).rstrip(".")
 
 
 def make_agent(name: str, context: AgentContext, **options: Any) -> Agent:

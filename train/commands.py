@@ -7,17 +7,12 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.table import Table
 
-from gridmarl.agents.registry import agent_names
-from gridmarl.clearing.registry import mechanism_names
-from gridmarl.envs.registry import environments
 from gridmarl.ledger import prove, verify
-from gridmarl.scenarios.registry import scenario_names
 from gridmarl.train.compare import Compare
 from gridmarl.train.compare_runs import Evaluate
+from gridmarl.train.list_command import List
 from gridmarl.train.render_command import Render
-from gridmarl.train.tables import results_console
 from gridmarl.train.train_options import Train
 
 DESCRIPTION = "Multi-agent reinforcement-learning environments for blockchain-based local electricity markets."
@@ -59,32 +54,6 @@ class LedgerProve:
         """Print the proof; exit code 0."""
         path = self.path / "ledger.bin" if self.path.is_dir() else self.path
         print(prove(path, self.block, self.tx).to_json())
-        return 0
-
-
-@dataclass
-class List:
-    """Environments, agents, market mechanisms, scenarios and the observation of each environment."""
-
-    def run(self) -> int:
-        """Print the registries."""
-        console = results_console()
-        known = environments()
-        table = Table("environment", "PettingZoo id", "what it is", title="Environments", title_justify="left")
-        for entry in known.values():
-            table.add_row(entry.name, entry.env_id, entry.summary)
-        console.print(table)
-        console.print("Agents: " + ", ".join(agent_names()))
-        console.print("Mechanisms: " + ", ".join(mechanism_names()))
-        console.print("Scenarios: " + ", ".join(scenario_names()))
-        for entry in known.values():
-            fields = getattr(entry.load("batched"), "observation_fields", ())
-            shown = Table(
-                "field", "unit", "scale", "meaning", title=f"Observation of {entry.name}", title_justify="left"
-            )
-            for item in fields:
-                shown.add_row(item.name, item.unit, f"{item.scale:.3g}", item.meaning)
-            console.print(shown)
         return 0
 
 
