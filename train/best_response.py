@@ -152,20 +152,25 @@ def repeat_lanes(state: State, copies: int) -> State:
 
     A copy has the keys and draws of its original, so all copies meet the same conditions for ever.
     """
+    return take_lanes(state, torch.arange(state.num_envs, device=state.device).repeat_interleave(copies))
 
-    def repeated(value: Any) -> Any:
+
+def take_lanes(state: State, index: Tensor) -> State:
+    """The lanes that `index` (`[N]` int64) names, in its order; a lane may be named several times."""
+
+    def taken(value: Any) -> Any:
         if isinstance(value, Tensor):
-            return value.repeat_interleave(copies, dim=-1)
-        return tuple(repeated(item) for item in value) if isinstance(value, tuple) else value
+            return value.index_select(-1, index)
+        return tuple(taken(item) for item in value) if isinstance(value, tuple) else value
 
-    return state_from_dict({name: repeated(value) for name, value in state_to_dict(state).items()})
+    return state_from_dict({name: taken(value) for name, value in state_to_dict(state).items()})
 
 
 class OneLearner:
-    """One learner among others of a fixed policy, as an `Agent` for a continuous environment.
+    """One learner among others of a fixed policy, as an `Agent`.
 
-    The learner acts on the grid and is given its own observations, actions and rewards only; the others keep the whole
-    continuous space.
+    The learner acts on the grid and is given its own observations, actions and rewards only. Others that use the
+    continuous action space keep the whole of it; where they choose rows of the grid, so does the learner.
 
     Args:
         learner: an agent for discrete actions, built for one agent (see `learner_context`).
@@ -185,20 +190,25 @@ class OneLearner:
         return values.narrow(1, self.prosumer, 1)
 
     def act(self, observation: Tensor, *, explore: bool) -> Tensor:
-        """Actions `[E, P, size]` float32."""
-        rows = self.learner.act(self._own(observation), explore=explore)
-        action = self.others.act(observation, explore=explore).clone()
-        action[:, self.prosumer] = self.grid.index_select(0, rows.flatten())
+        """Actions `[E, P, size]` float32, or `[E, P]` int64 where that is what the others choose.
+
+        The others do not explore: their policy is fixed.
+        """
+        rows = self.learner.act(self._own(observation), explore=explore).flatten()
+        action = self.others.act(observation, explore=False).clone()
+        action[:, self.prosumer] = self.grid.index_select(0, rows) if action.is_floating_point() else rows
         return action
 
     def learn(self, transition: Transition) -> dict[str, float]:
         """Pass the learner's part of a transition on to it."""
-        # rows of the grid differ from each other, so the nearest is the one that was chosen
-        distance = (self._own(transition.action).unsqueeze(-2) - self.grid).square().sum(dim=-1)
+        rows = self._own(transition.action)
+        if rows.is_floating_point():
+            # rows of the grid differ from each other, so the nearest is the one that was chosen
+            rows = (rows.unsqueeze(-2) - self.grid).square().sum(dim=-1).argmin(dim=-1)
         return self.learner.learn(
             Transition(
                 observation=self._own(transition.observation),
-                action=distance.argmin(dim=-1),
+                action=rows,
                 reward=self._own(transition.reward),
                 next_observation=self._own(transition.next_observation),
                 terminated=transition.terminated,
@@ -217,20 +227,28 @@ class OneLearner:
 
 
 def one_learner(
-    env: BatchedTwoStageDR, seed: int, *, prosumer: int = 0, others: str = "truthful", **options: Any
+    env: BatchedTwoStageDR,
+    seed: int,
+    *,
+    prosumer: int = 0,
+    others: str | Agent = "truthful",
+    algorithm: str = "dqn",
+    **options: Any,
 ) -> OneLearner:
-    """A deep-Q learner (`options`: of `DQNConfig`) at `prosumer` among truthful others, for a continuous environment.
+    """A learner at `prosumer` among others of a fixed policy.
+
+    Args:
+        others: registered name, or an agent (a trained one, say) for this environment's action space and lanes.
+        algorithm: registered name of the learner, one for discrete actions; `options` are its own.
 
     Raises:
-        ConfigError: a discrete environment, or a refused option.
+        ConfigError: no such agent or prosumer, or a refused option.
     """
-    if env.action_spec.kind != "continuous":
-        raise ConfigError(
-            f"action_space: {env.action_spec.kind!r}, allowed is 'continuous': the others use it, and the learner's "
-            "grid is laid over it"
-        )
+    if not 0 <= prosumer < env.num_agents:
+        raise ConfigError(f"prosumer: {prosumer}, allowed are 0 .. {env.num_agents - 1}")
     discrete = action_spec(replace(env.params, action_space="discrete"), env.device)
     everyone = AgentContext(env.num_envs, env.num_agents, env.observation_fields, env.action_spec, env.device, seed)
     alone = replace(everyone, num_agents=1, action_spec=discrete)
-    learner = make_agent("dqn", alone, **options)
-    return OneLearner(learner, make_agent(others, everyone), action_grid(env.params, env.device), prosumer)
+    learner = make_agent(algorithm, alone, **options)
+    fixed = make_agent(others, everyone) if isinstance(others, str) else others
+    return OneLearner(learner, fixed, action_grid(env.params, env.device), prosumer)

@@ -118,11 +118,11 @@ def test_what_is_not_separable_is_refused(changes: dict[str, Any], message: str)
         best_response(separable(**changes), power_market(), SEED)
 
 
-def test_only_a_prosumer_that_is_there_and_a_continuous_environment() -> None:
+def test_only_a_prosumer_that_is_there() -> None:
     with pytest.raises(ConfigError, match=r"prosumer: 3, allowed are 0 \.\. 2"):
         best_response(separable(), power_market(), SEED, prosumer=3)
-    with pytest.raises(ConfigError, match="action_space: 'discrete', allowed is 'continuous'"):
-        one_learner(BatchedTwoStageDR(separable(action_space="discrete"), power_market()), SEED)
+    with pytest.raises(ConfigError, match=r"prosumer: -1, allowed are 0 \.\. 2"):
+        one_learner(BatchedTwoStageDR(separable(), power_market()), SEED, prosumer=-1)
 
 
 class Spy(Constant):
@@ -163,6 +163,23 @@ def test_a_learner_sees_and_moves_its_own_prosumer_only(prosumer: int) -> None:
     assert torch.equal(told.observation, observation[:, own])
     assert torch.equal(told.reward, step.reward[:, own])
     assert torch.equal(told.next_observation, step.final_observation[:, own])
+
+
+def test_a_learner_among_trained_others_in_a_discrete_environment() -> None:
+    """All choose rows of the grid; the others' policy is fixed, so they never explore."""
+    params, scenario = separable(action_space="discrete"), power_market()
+    env = BatchedTwoStageDR(params, scenario, num_envs=LANES)
+    others = agent_for(MarketOptions(), params, scenario, "dqn", LANES, hidden=(8,))
+    agent = one_learner(env, SEED, prosumer=1, others=others, algorithm="ppo", hidden=(8,), minibatches=1)
+    observation = env.reset(SEED)
+    spy = agent.learner = Spy()
+    action = agent.act(observation, explore=True)
+    assert action.dtype == torch.int64
+    assert torch.equal(action[:, [0, 2]], others.act(observation, explore=False)[:, [0, 2]])
+    assert action[:, 1].tolist() == [7, 8, 9]
+    step = env.step(action)
+    agent.learn(Transition(observation, action, step.reward, step.final_observation, step.terminated, step.truncated))
+    assert spy.told[0].action.tolist() == [[7], [8], [9]]
 
 
 def test_a_learner_among_others_can_be_saved_and_restored() -> None:
