@@ -1,4 +1,4 @@
-"""docs/agents.md, from the registry and the option classes: `python -m tests.packaging.agents_page > docs/agents.md`."""
+"""docs/agents.md, made anew by `python -m tests.packaging.agents_page > docs/agents.md`."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ OPTIONS = {
 }
 INTRODUCTION = """# Agents
 
-Every agent of the registry trains, is evaluated and is compared by name (`gridmarl train --agent NAME`), in every environment.
-*Actions* says what it needs: rows of the action grid (discrete), numbers (continuous), or either. Options are set with
-`--agent-set NAME=VALUE`; below are all of them with their defaults. Agents of other packages join through the entry-point group
-`gridmarl.agents` ([tutorial](tutorial.md)).
+Every agent of the registry trains, is evaluated and is compared by name (`gridmarl train --agent NAME`), in every
+environment. *Actions* says what it needs: rows of the action grid (discrete), numbers (continuous), or either. Options
+are set with `--agent-set NAME=VALUE`; below are all of them with their defaults. Agents of other packages join through
+the entry-point group `gridmarl.agents` ([tutorial](tutorial.md)).
 
 This page is made by `python -m tests.packaging.agents_page`.
 """
@@ -59,10 +59,9 @@ def _options(target: str) -> list[str]:
     for parent in reversed(kind.__mro__):
         meanings |= _attributes(inspect.getdoc(parent) or "")
     lines = ["| option | default | meaning |", "|---|---|---|"]
-    return lines + [
-        f"| `{item.name}` | {_shown(item)} | {meanings.get(item.name, 'as in Stable-Baselines3')} |"
-        for item in fields(kind)
-    ]
+    for item in fields(kind):
+        lines.append(f"| `{item.name}` | {_shown(item)} | {meanings.get(item.name, 'as in Stable-Baselines3')} |")
+    return lines
 
 
 def _shown(item: Any) -> str:
