@@ -58,10 +58,9 @@ def _options(target: str) -> list[str]:
     meanings = {}
     for parent in reversed(kind.__mro__):
         meanings |= _attributes(inspect.getdoc(parent) or "")
-    lines = ["| option | default | meaning |", "|---|---|---|"]
-    for item in fields(kind):
-        lines.append(f"| `{item.name}` | {_shown(item)} | {meanings.get(item.name, 'as in Stable-Baselines3')} |")
-    return lines
+    rows = [(item.name, _shown(item), meanings.get(item.name, "as in Stable-Baselines3")) for item in fields(kind)]
+    lines = [f"| `{name}` | {default} | {meaning} |" for name, default, meaning in rows]
+    return ["| option | default | meaning |", "|---|---|---|", *lines]
 
 
 def _shown(item: Any) -> str:
