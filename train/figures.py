@@ -29,8 +29,9 @@ COLOURS = {
 }
 
 
-def _colour(name: str) -> str:
-    return COLOURS.get(name, "#009E73")
+def colours_of(trained: Sequence[str]) -> dict[str, str]:
+    """Colour by name: of the references, and of trained policies in the order of their learning curves."""
+    return COLOURS | {name: curve_colour(index) for index, name in enumerate(trained)}
 
 
 def _save(figure: Figure, path: Path) -> Path:
@@ -62,44 +63,72 @@ def price_against_billing_cost(
     export_price: NDArray[np.float64],
     path: Path,
     title: str,
+    colours: Mapping[str, str] = COLOURS,
 ) -> Path:
     """Hourly market price of each policy against the aggregator's break-even price (the chapter's figs. 5 and 6)."""
-    hours = len(import_price)
-    edges = np.arange(hours + 1)
     figure, axis = plt.subplots(figsize=(9, 4.5), layout="constrained")
-    band = np.append(export_price, export_price[-1]) / UTOK_PER_WH_PER_TOKEN_PER_KWH
-    roof = np.append(import_price, import_price[-1]) / UTOK_PER_WH_PER_TOKEN_PER_KWH
-    axis.fill_between(edges, band, roof, step="post", color="0.92", label="export to import price")
+    draw_price_against_billing_cost(axis, profiles, (import_price, export_price), colours)
+    axis.set_title(title, fontsize=11)
+    _legend_below(figure, 4)
+    return _save(figure, path)
+
+
+def draw_price_against_billing_cost(
+    axis: Axes,
+    profiles: Mapping[str, Profile],
+    upstream: tuple[NDArray[np.float64], NDArray[np.float64]] | None,
+    colours: Mapping[str, str] = COLOURS,
+) -> None:
+    """As steps over the hours, with labels for a legend.
+
+    Args:
+        upstream: import and export price, `[T]` each, µtok/Wh; None: not known.
+        colours: by name, as `colours_of` gives them.
+    """
+    hours = len(next(iter(profiles.values())).price)
+    edges = np.arange(hours + 1)
+    if upstream is not None:
+        roof, band = (np.append(price, price[-1]) / UTOK_PER_WH_PER_TOKEN_PER_KWH for price in upstream)
+        axis.fill_between(edges, band, roof, step="post", color="0.92", label="export to import price")
     for name, profile in profiles.items():
         wide = name == "aggregator"
         axis.stairs(
             profile.price / UTOK_PER_WH_PER_TOKEN_PER_KWH,
             edges,
             label="aggregator: billing cost (break-even price)" if wide else f"{name}: market price",
-            color=_colour(name),
+            color=colours[name],
             linewidth=2.2 if wide else 1.5,
             linestyle="--" if wide else "-",
             baseline=None,
         )
     _hours_axis(axis, hours)
     axis.set_ylabel("token/kWh")
-    axis.set_title(title, fontsize=11)
-    _legend_below(figure, 4)
+
+
+def load_before_and_after(
+    profiles: Mapping[str, Profile], path: Path, title: str, colours: Mapping[str, str] = COLOURS
+) -> Path:
+    """Total load of the community before and after stage 2, and under the aggregator (the chapter's figs. 8 and 9)."""
+    figure, axis = plt.subplots(figsize=(9, 4.5), layout="constrained")
+    draw_load_before_and_after(axis, profiles, colours)
+    axis.set_title(title)
+    _legend_below(figure, 5)
     return _save(figure, path)
 
 
-def load_before_and_after(profiles: Mapping[str, Profile], path: Path, title: str) -> Path:
-    """Total load of the community before and after stage 2, and under the aggregator (the chapter's figs. 8 and 9)."""
+def draw_load_before_and_after(
+    axis: Axes, profiles: Mapping[str, Profile], colours: Mapping[str, str] = COLOURS
+) -> None:
+    """As steps over the hours, with labels for a legend; `colours` by name, as `colours_of` gives them."""
     hours = len(next(iter(profiles.values())).load_after_kwh)
     edges = np.arange(hours + 1)
-    figure, axis = plt.subplots(figsize=(9, 4.5), layout="constrained")
     for name, profile in profiles.items():
         if name == "aggregator":
             axis.stairs(
                 profile.load_after_kwh, edges, color="black", linestyle=":", linewidth=1.8, label=name, baseline=None
             )
             continue
-        colour = _colour(name)
+        colour = colours[name]
         axis.stairs(profile.load_before_kwh, edges, color=colour, alpha=0.45, label=f"{name}: stage 1", baseline=None)
         axis.stairs(
             profile.load_after_kwh, edges, color=colour, linewidth=2.0, label=f"{name}: after stage 2", baseline=None
@@ -107,9 +136,6 @@ def load_before_and_after(profiles: Mapping[str, Profile], path: Path, title: st
     _hours_axis(axis, hours)
     axis.set_ylabel("load, kWh in the hour")
     axis.set_ylim(bottom=0)
-    axis.set_title(title)
-    _legend_below(figure, 5)
-    return _save(figure, path)
 
 
 def gains_bars(rows: Mapping[str, Sequence[Row]], path: Path) -> Path:
@@ -124,7 +150,7 @@ def gains_bars(rows: Mapping[str, Sequence[Row]], path: Path) -> Path:
             width * 0.92,
             yerr=[(row.gains_share_interval or 0.0) * row.gains_possible_tok for row in group],
             error_kw={"elinewidth": 0.8, "ecolor": "0.35"},
-            color=[_colour(row.name) for row in group],
+            color=[COLOURS.get(row.name, curve_colour(1)) for row in group],
             alpha=1.0 if index == 0 else 0.45,
             hatch="" if index == 0 else "//",
         )
@@ -160,6 +186,7 @@ def comparison_figures(
     Args:
         trained: rows that were trained; their prices and loads are drawn.
     """
+    colours = colours_of(trained)
     complete = {name: group for name, group in rows.items() if group[-1].name == "aggregator"}
     for reading in complete:
         of, found = f"{scenario}, {reading}, mean over episodes", profiles[reading]
@@ -169,11 +196,13 @@ def comparison_figures(
             export_price,
             folder / f"price-{reading}.png",
             f"Market price and the aggregator's billing cost ({of})",
+            colours,
         )
         load_before_and_after(
             {name: found[name] for name in (*trained, "aggregator")},
             folder / f"load-{reading}.png",
             f"Load before and after stage 2 ({of})",
+            colours,
         )
     if complete:
         gains_bars(complete, folder / "gains.png")
@@ -198,7 +227,7 @@ def learning_curve(curves: Mapping[str, Sequence[Metrics]], levels: Mapping[str,
         ((agent, runs),) = curves.items()
         steps, values = curve_points(runs[0], "return")
         if len(runs) == 1 and len(steps):
-            axis.plot(steps, values, ":", color=_curve_colour(0), label=f"{agent}: while exploring")
+            axis.plot(steps, values, ":", color=curve_colour(0), label=f"{agent}: while exploring")
     axis.set_ylabel("token per prosumer and episode")
     axis.set_title("Learning against the optimum")
     _legend_below(figure, 5)
@@ -210,23 +239,31 @@ def draw_learning(
 ) -> None:
     """Curves of a column of the evaluations, mean and 95 % interval over seeds, and a line for each level."""
     for index, (agent, runs) in enumerate(curves.items()):
-        found = [curve_points(metrics, column) for metrics in runs]
-        # what all seeds have reached; a run that goes on has fewer rows
-        shared = sorted(set.intersection(*({*steps.tolist()} for steps, _ in found))) if found else []
-        if not shared:
+        shared, mean, width = mean_curve(runs, column)
+        if not len(shared):
             continue
-        table = np.array([[dict(zip(*pair, strict=True))[step] for step in shared] for pair in found])
-        mean, width = np.array([mean_and_interval(values) for values in table.T]).T
         what = f"{agent}: {len(runs)} seeds, 95 % interval" if len(runs) > 1 else f"{agent}: held-out episodes"
-        axis.plot(shared, mean, "-o", color=_curve_colour(index), markersize=3, label=what)
+        axis.plot(shared, mean, "-o", color=curve_colour(index), markersize=3, label=what)
         if len(runs) > 1:
-            axis.fill_between(shared, mean - width, mean + width, color=_curve_colour(index), alpha=0.2, linewidth=0)
+            axis.fill_between(shared, mean - width, mean + width, color=curve_colour(index), alpha=0.2, linewidth=0)
     for (name, level), dashes in zip(levels.items(), _DASHES, strict=False):
         if level is not None:
-            colour = _colour(_SHOWN_AS.get(name, name))
+            colour = COLOURS.get(_SHOWN_AS.get(name, name), "0.5")
             axis.axhline(level, color=colour, linestyle=dashes, linewidth=1.4, label=name)
     axis.set_xlabel("steps of one lane")
     axis.grid(alpha=0.25)
+
+
+def mean_curve(
+    runs: Sequence[Metrics], column: str
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Steps that all seeds have reached, mean of a column over the seeds there, half-width of its 95 % interval."""
+    found = [dict(zip(*curve_points(metrics, column), strict=True)) for metrics in runs]
+    # a run that goes on has fewer rows
+    shared = sorted(set.intersection(*map(set, found))) if found else []
+    table = [mean_and_interval(np.array([points[step] for points in found])) for step in shared]
+    mean, width = np.array(table, dtype=np.float64).reshape(-1, 2).T
+    return np.array(shared, dtype=np.int64), mean, width
 
 
 def curve_points(metrics: Metrics, column: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -235,6 +272,6 @@ def curve_points(metrics: Metrics, column: str) -> tuple[NDArray[np.int64], NDAr
     return np.array([step for step, _ in rows], dtype=np.int64), np.array([value for _, value in rows])
 
 
-def _curve_colour(index: int) -> str:
-    """Of the trained policies, in order; none is that of a reference."""
+def curve_colour(index: int) -> str:
+    """Colour of the trained policies, in order; none is that of a reference."""
     return ("#D55E00", "#009E73", "#56B4E9", "#CC79A7", "#F0E442", "#E69F00")[index % 6]
