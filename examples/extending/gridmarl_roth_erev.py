@@ -27,6 +27,7 @@ class RothErev:
     """
 
     name, learns = "roth_erev", True
+    action_space = "discrete"  # the commands read it, and give the market a grid of actions
 
     def __init__(self, context: AgentContext) -> None:
         unknown = set(context.options) - set(DEFAULTS)
