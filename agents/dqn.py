@@ -11,13 +11,16 @@ argmax belongs; here they are discount and argmax. A target network, double and 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gridmarl.agents.compiling import can_compile, compiled
 from gridmarl.agents.dqn_config import DQNConfig
 from gridmarl.agents.networks import ActionValueTable, StackedQNetwork, clip_network_gradients
 from gridmarl.agents.outside_option import OutsideOption
@@ -67,6 +70,12 @@ class DQN:
         self.target = self._make_network(generator).requires_grad_(False)
         self.target.load_state_dict(self.online.state_dict())
         self._parameters = list(self.online.parameters())
+        self._loss: Callable[[Batch, Tensor | None], tuple[Tensor, Tensor]] = self._temporal_difference
+        self._explore_values: Callable[[Tensor], Tensor] = self.action_values
+        if config.compile and can_compile(self.device, self.name):
+            # No CUDA graphs here: torch's optimiser would read gradients that the next graph overwrites.
+            self._loss = partial(compiled(DQN._temporal_difference, self.device, graphs=False), self)
+            self._explore_values = partial(compiled(DQN.action_values, self.device, graphs=False), self)
         # One kernel for all parameters where there is one.
         fused = self.device.type in ("cpu", "cuda")
         self.optimiser = torch.optim.Adam(self._parameters, lr=config.learning_rate, fused=fused)
@@ -113,9 +122,9 @@ class DQN:
     @torch.no_grad()
     def act(self, observation: Tensor, *, explore: bool) -> Tensor:
         """Greedy actions `[E, P]` int64 for `[E, P, F]` observations; with `explore`, epsilon-greedy."""
-        greedy = self.action_values(observation).argmax(dim=-1)
         if not explore:
-            return greedy
+            return self.action_values(observation).argmax(dim=-1)
+        greedy = self._explore_values(observation).argmax(dim=-1)
         choose, pick = self._exploration_words()
         random = below(pick, self.num_actions)
         return torch.where(choose < int(self.epsilon * (MASK + 1)), random, greedy)
@@ -205,6 +214,19 @@ class DQN:
     def _update(self) -> tuple[Tensor, Tensor, Tensor]:
         """One gradient step of every network; returns loss, gradient norm and mean Q on the device, `[]` each."""
         batch, agent = self._sample()
+        loss, value = self._loss(batch, agent)
+        self.optimiser.zero_grad(set_to_none=True)
+        # The sum over networks leaves each network the gradient that it would have alone.
+        loss.sum().backward()
+        norm = clip_network_gradients(self._parameters, self.config.max_gradient_norm)
+        self.optimiser.step()
+        self._updates += 1
+        if self._updates % self.config.target_interval == 0:
+            self._update_target()
+        return loss.detach().mean(), norm.mean(), value.detach()
+
+    def _temporal_difference(self, batch: Batch, agent: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Loss of each network, `[N]`, and mean value of the actions taken, `[]`."""
         action = self._by_network(batch.action).unsqueeze(-1)
         target = self._target_value(batch, agent)
         value = self.online(self._features(batch.observation, agent)).gather(-1, action).squeeze(-1)
@@ -212,16 +234,7 @@ class DQN:
             error = functional.smooth_l1_loss(value, target, reduction="none")
         else:
             error = (value - target).square()
-        # The sum over networks leaves each network the gradient that it would have alone.
-        loss = error.mean(dim=1)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.sum().backward()
-        norm = clip_network_gradients(self._parameters, self.config.max_gradient_norm)
-        self.optimiser.step()
-        self._updates += 1
-        if self._updates % self.config.target_interval == 0:
-            self._update_target()
-        return loss.detach().mean(), norm.mean(), value.detach().mean()
+        return error.mean(dim=1), value.mean()
 
     @torch.no_grad()
     def _target_value(self, batch: Batch, agent: Tensor | None) -> Tensor:

@@ -44,6 +44,8 @@ class DQNConfig:
             which keeps the optimal policy whatever the field is (Ng, Harada and Russell, 1999), at more variance;
             "ignore".
         log_every: learn calls between two readings of loss and gradient norm (each one waits for the device).
+        compile: loss, its gradient and the exploring forward pass by torch.compile: the same up to rounding, after some
+            ten seconds of compiling. Without a compiler, eager, and a warning says so.
     """
 
     policy: str = "shared"
@@ -70,13 +72,14 @@ class DQNConfig:
     normalise_rewards: bool = True
     outside_option: str = "subtract"
     log_every: int = 100
+    compile: bool = False
 
     def __post_init__(self) -> None:
         """Raises ConfigError naming the field, the value and what is allowed."""
         check_choice(_WHAT, "policy", self.policy, ("shared", "independent"))
         check_choice(_WHAT, "loss", self.loss, ("huber", "mse"))
         check_choice(_WHAT, "outside_option", self.outside_option, ("subtract", "potential", "ignore"))
-        for name in ("agent_id", "stateless", "double", "dueling", "bootstrap_truncation"):
+        for name in ("agent_id", "stateless", "double", "dueling", "bootstrap_truncation", "compile"):
             check_choice(_WHAT, name, getattr(self, name), (True, False))
         for name in ("normalise_observations", "normalise_rewards"):
             check_choice(_WHAT, name, getattr(self, name), (True, False))

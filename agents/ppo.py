@@ -11,24 +11,28 @@ multi-agent games", 2022): in training, the critic sees the observations of all 
 
 from __future__ import annotations
 
-from copy import deepcopy
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from functools import partial
+from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import log_softmax
 
-from gridmarl.agents.networks import clip_network_gradients
+from gridmarl.agents.compiling import can_compile, compiled, keep_in_place
 from gridmarl.agents.outside_option import OutsideOption
 from gridmarl.agents.ppo_config import PPOConfig
-from gridmarl.agents.ppo_networks import (
-    Actor,
-    StackedMLP,
-    gaussian_entropy,
-    gaussian_log_prob,
-    normals,
-    uniforms,
+from gridmarl.agents.ppo_loss import LossWeights, Rows, log_prob_and_entropy, policy_terms, value_errors
+from gridmarl.agents.ppo_networks import NetworkLayout, evaluate, initial_networks, normals, uniforms
+from gridmarl.agents.ppo_rollout import empty_rollout, generalised_advantage
+from gridmarl.agents.ppo_step import (
+    AdamState,
+    StepSettings,
+    actor_to_compile,
+    adam_scales,
+    gradient_step_,
+    step_to_compile,
 )
 from gridmarl.agents.registry_options import from_options
 from gridmarl.agents.replay import RunningMoments
@@ -37,28 +41,6 @@ from gridmarl.protocols import AgentContext, Transition
 from gridmarl.random import Purpose, draw, lane_keys
 
 _WORDS = 4  # random words per Philox draw
-
-
-class Rollout(NamedTuple):
-    """What was seen in `T` steps of all lanes."""
-
-    observation: Tensor  # [T, E, P, F] float32
-    sample: Tensor  # [T, E, P] int64, or [T, E, P, A] float32: before it is clamped to [-1, 1]
-    reward: Tensor  # [T, E, P] float32, shaped
-    terminal: Tensor  # [T, E, 1] bool: nothing is worth anything afterwards
-    ended: Tensor  # [T, E, 1] bool: the next step belongs to another episode
-    following: Tensor  # next observation, [T, E, P, F], or of the last step only, [1, E, P, F]
-
-
-class Batch(NamedTuple):
-    """Rows to learn from: `[S, P, ...]` for a shared network, `[P, S, ...]` for separate ones; `S = T * E` slots."""
-
-    features: Tensor  # [..., F']
-    sample: Tensor
-    log_prob: Tensor
-    advantage: Tensor
-    target: Tensor  # of the value
-    value: Tensor
 
 
 class PPO:
@@ -99,26 +81,30 @@ class PPO:
         self._outside = OutsideOption(context, config.outside_option, config.discount)
 
         generator = torch.Generator().manual_seed(context.seed % 2**63)
-        own = self._width + (self.num_agents if config.agent_id else 0)
-        widths = (own, *config.hidden, self._num_outputs)
-        log_std = config.log_std if self._continuous else None
-        self.actor = Actor(self.num_networks, widths, config.activation, log_std, generator).to(self.device)
-        central = config.critic == "central"
-        # A shared central critic gives the values of all agents at once: they differ, the observations do not.
-        values = self.num_agents if central and not self._separate else 1
-        widths = (self._width * self.num_agents if central else own, *config.hidden, values)
-        self.critic = StackedMLP(self.num_networks, widths, config.activation, 1.0, generator).to(self.device)
-        self._actor_parameters = list(self.actor.parameters())
-        self._critic_parameters = list(self.critic.parameters())
-        # One kernel for all parameters where there is one.
-        fused = self.device.type in ("cpu", "cuda")
-        parameters = [*self._actor_parameters, *self._critic_parameters]
-        self.optimiser = torch.optim.Adam(parameters, lr=config.learning_rate, eps=1e-5, fused=fused)
+        self.layout = self._layout()
+        self.parameters = initial_networks(self.num_networks, self.layout, config.log_std, generator).to(self.device)
+        self.parts = self.layout.parts(self.parameters)
+        self.adam = AdamState(torch.zeros_like(self.parameters), torch.zeros_like(self.parameters))
+        weights = LossWeights(config.clip, config.value_clip, config.value_weight, config.entropy_weight)
+        self._settings = StepSettings(self.layout, weights, config.max_gradient_norm)
+        self._actor = partial(evaluate, self.parts.actor, config.activation)
+        self._step = partial(gradient_step_, self.parameters, self.parts)
+        if config.compile and can_compile(self.device, self.name):
+            keep_in_place(self.parameters, *self.adam)
+            self._actor = partial(compiled(actor_to_compile, self.device), self.layout, self.parameters)
+            self._step = partial(compiled(step_to_compile, self.device), self.parameters)
 
         shape = (self.num_agents,) if self._separate else ()
         self._observation_moments = RunningMoments((*shape, self._width), self.device)
         self._reward_moments = RunningMoments(shape, self.device)
-        self._rollout = self._empty_rollout()
+        self._rollout = empty_rollout(
+            config.rollout_steps,
+            (self.num_envs, self.num_agents),
+            self._width,
+            self._num_outputs if self._continuous else None,
+            config.rollout_steps if config.bootstrap_truncation else 1,
+            self.device,
+        )
         self._position = 0  # steps in the rollout
         self._sample: Tensor | None = None  # of the last act(explore=True)
 
@@ -129,20 +115,20 @@ class PPO:
         self._noise: tuple[int, Tensor] | None = None
         self._explorations = 0  # act(explore=True) calls
         self._updates = 0
+        self._gradient_steps = 0
         self._learn_calls = 0
 
-    def _empty_rollout(self) -> Rollout:
-        steps, shape = self.config.rollout_steps, (self.num_envs, self.num_agents)
-        kind = torch.float32 if self._continuous else torch.int64
-        size = (self._num_outputs,) if self._continuous else ()
-        kept = steps if self.config.bootstrap_truncation else 1
-        return Rollout(
-            observation=torch.zeros(steps, *shape, self._width, device=self.device),
-            sample=torch.zeros(steps, *shape, *size, dtype=kind, device=self.device),
-            reward=torch.zeros(steps, *shape, device=self.device),
-            terminal=torch.zeros(steps, self.num_envs, 1, dtype=torch.bool, device=self.device),
-            ended=torch.zeros(steps, self.num_envs, 1, dtype=torch.bool, device=self.device),
-            following=torch.zeros(kept, *shape, self._width, device=self.device),
+    def _layout(self) -> NetworkLayout:
+        config = self.config
+        own = self._width + (self.num_agents if config.agent_id else 0)
+        central = config.critic == "central"
+        # A shared central critic gives the values of all agents at once: they differ, the observations do not.
+        values = self.num_agents if central and not self._separate else 1
+        return NetworkLayout(
+            actor=(own, *config.hidden, self._num_outputs),
+            critic=(self._width * self.num_agents if central else own, *config.hidden, values),
+            continuous=self._continuous,
+            activation=config.activation,
         )
 
     # Acting -----------------------------------------------------------------------------------------------------------
@@ -158,11 +144,11 @@ class PPO:
             return outputs.clamp_(-1.0, 1.0) if self._continuous else outputs.argmax(dim=-1)
         if self._observation_moments.count == 0:
             self._update_moments(observation.unsqueeze(0))
-        outputs = self.action_outputs(observation)
+        outputs = self._outputs(observation, self._actor)
         noise = self._exploration_noise()
         if self._continuous:
-            assert self.actor.log_std is not None
-            deviation = self.actor.log_std.exp().squeeze(1)  # [N, A], broadcasts over lanes and agents
+            assert self.parts.log_std is not None
+            deviation = self.parts.log_std.exp().squeeze(1)  # [N, A], broadcasts over lanes and agents
             self._sample = torch.addcmul(outputs, noise, deviation)
             return self._sample.clamp(-1.0, 1.0)
         cumulative = outputs.softmax(dim=-1).cumsum(dim=-1)
@@ -172,10 +158,11 @@ class PPO:
 
     def action_outputs(self, observation: Tensor) -> Tensor:
         """Logits or means `[E, P, A]` float32 for `[E, P, F]` observations."""
-        outputs: Tensor = self.actor(self._rows(self._by_network(self._features(observation))))
-        if self._separate:
-            return outputs.transpose(0, 1)
-        return outputs.view(*observation.shape[:2], self._num_outputs)
+        return self._outputs(observation, partial(evaluate, self.parts.actor, self.config.activation))
+
+    def _outputs(self, observation: Tensor, actor: Callable[[Tensor], Tensor]) -> Tensor:
+        rows = self._rows(self._features(observation.unsqueeze(0)))
+        return self._steps(actor(rows), (1, *observation.shape[:2])).squeeze(0)
 
     def _features(self, observation: Tensor) -> Tensor:
         """`[..., P, F]` observations, normalised, and which agent it is where wanted: `[..., P, F']`."""
@@ -186,13 +173,13 @@ class PPO:
             observation = torch.cat((observation, who), dim=-1)
         return observation
 
-    def _by_network(self, slots: Tensor) -> Tensor:
-        """`[S, P, ...]`, for separate networks as `[P, S, ...]`."""
-        return slots.transpose(0, 1) if self._separate else slots
-
     def _rows(self, values: Tensor) -> Tensor:
-        """Of a `Batch`: one row per network and sample, `[N, B, ...]`."""
-        return values if self._separate else values.flatten(0, 1).unsqueeze(0)
+        """`[T, E, P, ...]` as rows of each network, `[N, B, ...]`: `B = T * E` for separate ones, else `T * E * P`."""
+        return values.flatten(0, 1).transpose(0, 1) if self._separate else values.flatten(0, 2).unsqueeze(0)
+
+    def _steps(self, rows: Tensor, shape: Sequence[int]) -> Tensor:
+        """`[N, B, ...]` as `[T, E, P, ...]`, given `(T, E, P)`."""
+        return (rows.transpose(0, 1) if self._separate else rows).reshape(*shape, *rows.shape[2:])
 
     def _exploration_noise(self) -> Tensor:
         """Noise of this step: uniform `[E, P]` (discrete) or normal `[E, P, A]`; drawn for a rollout at a time."""
@@ -258,80 +245,67 @@ class PPO:
         left = max(0.0, 1.0 - steps / self.config.anneal_steps) if self.config.anneal_steps else 1.0
         return self.config.learning_rate * left
 
+    @torch.no_grad()
     def _update(self) -> dict[str, Tensor]:
         """Train on the full rollout; returns what the last minibatch measured, on the device."""
         config = self.config
-        for group in self.optimiser.param_groups:
-            group["lr"] = self._rate()
-        batch = self._prepare()
-        axis = 1 if self._separate else 0
-        bounds = [self._slots * part // config.minibatches for part in range(config.minibatches + 1)]
+        columns = self._prepare()
+        steps = config.epochs * config.minibatches
+        scales = adam_scales(self._gradient_steps + 1, steps, self._rate()).to(self.device).unbind()
         measured: dict[str, Tensor] = {}
         for epoch in range(config.epochs):
-            order = self._shuffled(epoch)
-            shuffled = [values.index_select(axis, order) for values in batch]
-            for part in range(config.minibatches):
-                start, size = bounds[part], bounds[part + 1] - bounds[part]
-                last = epoch == config.epochs - 1 and part == config.minibatches - 1
-                measured = self._gradient_step(Batch(*(x.narrow(axis, start, size) for x in shuffled)), measure=last)
+            for part, rows in enumerate(self._minibatches(columns, self._shuffled(epoch)), epoch * config.minibatches):
+                if part == steps - 1:
+                    measured = self._measure(rows)
+                norms = self._step(self.adam, scales[part], rows, self._settings)
+        self._gradient_steps += steps
         self._update_moments(self._rollout.observation)
-        return measured
+        actor_norm, critic_norm = norms.mean(dim=1).unbind()
+        return {**measured, "gradient_norm": actor_norm, "value_gradient_norm": critic_norm}
 
-    @torch.no_grad()
-    def _prepare(self) -> Batch:
-        """Values, probabilities, advantages and value targets of the rollout, by the parameters that played it."""
+    def _prepare(self) -> Rows:
+        """The rollout with values, probabilities, advantages and value targets by the parameters that played it.
+
+        By slot: `[1, S, P, ...]` for a shared network, `[P, S, ...]` for separate ones, `S = T * E`.
+        """
         config, rollout = self.config, self._rollout
         reward = rollout.reward
         if config.normalise_rewards:
             self._reward_moments.update(reward.flatten(0, 1) if self._separate else reward.flatten())
             reward = self._reward_moments.scale(reward)
-        features = self._by_network(self._features(rollout.observation).flatten(0, 1)).contiguous()
-        sample = self._by_network(rollout.sample.flatten(0, 1)).contiguous()
-        value = self._as_steps(self._value(features))
-        following = self._by_network(self._features(rollout.following).flatten(0, 1))
-        later = self._as_steps(self._value(following))
+        features = self._features(rollout.observation)
+        value = self._value(features)
+        later = self._value(self._features(rollout.following))
         if not config.bootstrap_truncation:
             later = torch.cat((value[1:], later))
         advantage = generalised_advantage(
             reward, value, later, rollout.terminal, rollout.ended, config.discount, config.gae_lambda
         )
-        target = self._by_network((advantage + value).flatten(0, 1)).contiguous()
-        advantage = self._by_network(advantage.flatten(0, 1)).contiguous()
+        target = advantage + value
         if config.normalise_advantages:
-            over = (1,) if self._separate else (0, 1)
+            over = (0, 1) if self._separate else (0, 1, 2)
             deviation, mean = torch.std_mean(advantage, dim=over, keepdim=True, correction=0)
             advantage = (advantage - mean) / (deviation + 1e-8)
-        value = self._by_network(value.flatten(0, 1)).contiguous()
-        log_prob, _ = self._evaluate(self._rows(features), self._rows(sample), with_entropy=False)
-        return Batch(features, sample, log_prob.view_as(advantage), advantage, target, value)
+        outputs = evaluate(self.parts.actor, config.activation, self._rows(features))
+        log_prob, _ = log_prob_and_entropy(outputs, self.parts.log_std, self._rows(rollout.sample))
+        by_slot = [
+            x.flatten(0, 1).transpose(0, 1).contiguous() if self._separate else x.flatten(0, 1).unsqueeze(0)
+            for x in (features, rollout.sample, self._steps(log_prob, reward.shape), advantage, target, value)
+        ]
+        seen = by_slot[0] if config.critic == "own" else self._everyone(features)
+        return Rows(by_slot[0], seen, *by_slot[1:])
+
+    def _everyone(self, features: Tensor) -> Tensor:
+        """Of `[T, E, P, F']`, what a central critic sees, `[1, T * E, P * F]`."""
+        return features[..., : self._width].flatten(2).flatten(0, 1).unsqueeze(0)
 
     def _value(self, features: Tensor) -> Tensor:
-        """Values `[N, B]` of features as in a `Batch`, in units of scaled reward."""
-        if self.config.critic == "own":
-            value: Tensor = self.critic(self._rows(features)).squeeze(-1)
-            return value
-        seen = features[..., : self._width]
-        if self._separate:
-            everyone = seen.transpose(0, 1).flatten(1)
-            value = self.critic(everyone.expand(self.num_agents, -1, -1)).squeeze(-1)
-        else:
-            value = self.critic(seen.flatten(1).unsqueeze(0)).flatten(1)
-        return value
-
-    def _as_steps(self, value: Tensor) -> Tensor:
-        """`[N, B]` to `[T, E, P]`."""
-        return (value.T if self._separate else value).reshape(-1, self.num_envs, self.num_agents)
-
-    def _evaluate(self, features: Tensor, sample: Tensor, *, with_entropy: bool) -> tuple[Tensor, Tensor | None]:
-        """Log-probability `[N, B]` of samples, and the policy's entropy (broadcasts to `[N, B]`)."""
-        outputs = self.actor(features)
-        if self._continuous:
-            log_std = self.actor.log_std
-            assert log_std is not None
-            return gaussian_log_prob(sample, outputs, log_std), gaussian_entropy(log_std) if with_entropy else None
-        each = log_softmax(outputs, dim=-1)
-        log_prob = each.gather(-1, sample.unsqueeze(-1)).squeeze(-1)
-        return log_prob, -(each.exp() * each).sum(dim=-1) if with_entropy else None
+        """Values `[T, E, P]` of features `[T, E, P, F']`, in units of scaled reward."""
+        seen = self._rows(features)
+        if self.config.critic == "central":
+            seen = self._everyone(features).expand(self.num_networks, -1, -1)
+        value = evaluate(self.parts.critic, self.config.activation, seen)
+        return self._steps(value.flatten(1), features.shape[:3])
 
     def _shuffled(self, epoch: int) -> Tensor:
         """Order of the slots in this epoch, `[S]` int64: that of random words (ties keep their order)."""
@@ -339,48 +313,40 @@ class PPO:
         words = draw(self._shuffle_keys, self._updates, Purpose.REPLAY, index=index)[word]
         return words.argsort(stable=True)
 
-    def _gradient_step(self, batch: Batch, *, measure: bool) -> dict[str, Tensor]:
-        """One gradient step of all networks; with `measure`, the terms of the loss (means over networks)."""
-        config = self.config
-        old, advantage, target = (self._rows(x) for x in (batch.log_prob, batch.advantage, batch.target))
-        log_prob, entropy = self._evaluate(
-            self._rows(batch.features), self._rows(batch.sample), with_entropy=measure or config.entropy_weight > 0.0
-        )
-        ratio = (log_prob - old).exp()
-        limited = ratio.clamp(1.0 - config.clip, 1.0 + config.clip)
-        policy_loss = -torch.minimum(ratio * advantage, limited * advantage).mean(dim=1)
-        value = self._value(batch.features)
-        value_loss = (value - target).square()
-        if config.value_clip:
-            before = self._rows(batch.value)
-            near = before + (value - before).clamp(-config.value_clip, config.value_clip)
-            value_loss = torch.maximum(value_loss, (near - target).square())
-        value_loss = value_loss.mean(dim=1)
-        loss = policy_loss + config.value_weight * value_loss
-        if entropy is not None and config.entropy_weight:
-            loss = loss - config.entropy_weight * entropy.mean(dim=1)
-        self.optimiser.zero_grad(set_to_none=True)
-        # The sum over networks leaves each network the gradient that it would have alone.
-        loss.sum().backward()
-        actor_norm = clip_network_gradients(self._actor_parameters, config.max_gradient_norm)
-        critic_norm = clip_network_gradients(self._critic_parameters, config.max_gradient_norm)
-        self.optimiser.step()
-        if not measure:
-            return {}
-        assert entropy is not None
+    def _minibatches(self, columns: Rows, order: Tensor) -> Iterator[Rows]:
+        """What `_prepare` returns, by the given order of slots, as rows `[N, B, ...]` of each minibatch."""
+        features = self._split(columns.features, order, by_agent=not self._separate)
+        seen = features
+        if columns.seen is not columns.features:
+            seen = [x.expand(self.num_networks, -1, -1) for x in self._split(columns.seen, order, by_agent=False)]
+        rest = (self._split(column, order, by_agent=not self._separate) for column in columns[2:])
+        return map(Rows, features, seen, *rest)
+
+    def _split(self, column: Tensor, order: Tensor, *, by_agent: bool) -> Sequence[Tensor]:
+        parts = self.config.minibatches
+        column = column.index_select(1, order)
+        each = self.num_agents if by_agent else 1
+        bounds = [each * (self._slots * part // parts) for part in range(parts + 1)]
+        if by_agent:
+            column = column.flatten(1, 2)
+        minibatches: Sequence[Tensor] = column.split([end - at for at, end in pairwise(bounds)], dim=1)
+        return minibatches
+
+    def _measure(self, rows: Rows) -> dict[str, Tensor]:
+        """The terms of the loss and what else tells how learning goes, means over rows and networks."""
+        config, (actor, log_std, critic) = self.config, self.parts
+        outputs = evaluate(actor, config.activation, rows.features)
+        log_prob, entropy = log_prob_and_entropy(outputs, log_std, rows.sample)
+        value, target = evaluate(critic, config.activation, rows.seen).flatten(1), rows.target
         variance = target.var(dim=1, correction=0)
         explained = 1.0 - (target - value).var(dim=1, correction=0) / variance
-        means = {
-            "policy_loss": policy_loss,
-            "value_loss": value_loss,
+        terms = {
+            **policy_terms(log_prob, rows, config.clip),
+            "value_loss": value_errors(value, rows, config.value_clip),
             "entropy": entropy,
-            "approx_kl": (ratio - 1.0) - (log_prob - old),
-            "clip_fraction": (limited != ratio).to(torch.float32),
-            "gradient_norm": actor_norm,
-            "value_gradient_norm": critic_norm,
             "explained_variance": explained.masked_fill(variance < 1e-8, 0.0),
         }
-        return {name: values.detach().mean() for name, values in means.items()}
+        return {name: term.mean() for name, term in terms.items()}
 
     @torch.no_grad()
     def _update_moments(self, observation: Tensor) -> None:
@@ -393,16 +359,15 @@ class PPO:
     def state_dict(self) -> dict[str, Any]:
         """Networks, optimiser, moments, the rollout under way and counters: for a bit-identical continuation."""
         return {
-            # Copies: torch's own state_dicts share memory with what goes on changing.
-            "actor": deepcopy(self.actor.state_dict()),
-            "critic": deepcopy(self.critic.state_dict()),
-            "optimiser": deepcopy(self.optimiser.state_dict()),
+            "parameters": self.parameters.clone(),
+            "adam": {name: x.clone() for name, x in self.adam._asdict().items()},
             "observation_moments": self._observation_moments.state_dict(),
             "reward_moments": self._reward_moments.state_dict(),
             "rollout": {name: x[: self._position].clone() for name, x in self._rollout._asdict().items()},
             "sample": None if self._sample is None else self._sample.clone(),
             "explorations": self._explorations,
             "updates": self._updates,
+            "gradient_steps": self._gradient_steps,
             "learn_calls": self._learn_calls,
         }
 
@@ -410,8 +375,11 @@ class PPO:
         """Continue from `state_dict()`; the agent must have been built with the same context.
 
         Raises:
-            ConfigError: the saved rollout does not fit this agent's.
+            ConfigError: the saved networks or the saved rollout do not fit this agent's.
         """
+        if "parameters" not in state or state["parameters"].shape != self.parameters.shape:
+            found = tuple(state["parameters"].shape) if "parameters" in state else "none"
+            raise ConfigError(f"saved networks: {found}; allowed is {tuple(self.parameters.shape)}")
         saved = state["rollout"]
         position = saved["observation"].shape[0]
         for name, stored in self._rollout._asdict().items():
@@ -423,14 +391,15 @@ class PPO:
         for name, stored in self._rollout._asdict().items():
             stored[: saved[name].shape[0]].copy_(saved[name])
         self._position = position
-        self.actor.load_state_dict(state["actor"])
-        self.critic.load_state_dict(state["critic"])
-        self.optimiser.load_state_dict(deepcopy(state["optimiser"]))
+        self.parameters.copy_(state["parameters"])
+        for name, moment in self.adam._asdict().items():
+            moment.copy_(state["adam"][name])
         self._observation_moments.load_state_dict(state["observation_moments"])
         self._reward_moments.load_state_dict(state["reward_moments"])
         self._sample = None if state["sample"] is None else state["sample"].clone()
         self._explorations = state["explorations"]
         self._updates = state["updates"]
+        self._gradient_steps = state["gradient_steps"]
         self._learn_calls = state["learn_calls"]
 
 
@@ -441,31 +410,3 @@ class MAPPO(PPO):
 
     def __init__(self, context: AgentContext) -> None:
         super().__init__(replace(context, options={"critic": "central", **context.options}))
-
-
-def generalised_advantage(
-    reward: Tensor,
-    value: Tensor,
-    later: Tensor,
-    terminal: Tensor,
-    ended: Tensor,
-    discount: float,
-    gae_lambda: float,
-) -> Tensor:
-    """Generalised advantage estimates `[T, ...]` (Schulman et al., 2016, eq. (16)), float32.
-
-    `A_t = delta_t + discount * lambda * A_(t+1)` within an episode and `delta_t` at its end, with
-    `delta_t = r_t + discount * V_(t+1) - V_t`, where `V_(t+1)` counts 0 after a terminal step.
-
-    Args:
-        reward, value: `[T, ...]`.
-        later: value of the next observation, `[T, ...]`.
-        terminal, ended: `[T, ...]` bool, broadcast; see `Rollout`.
-    """
-    delta = reward + discount * later.masked_fill(terminal, 0.0) - value
-    carry = (~ended).to(torch.float32) * (discount * gae_lambda)
-    advantage = torch.empty_like(delta)
-    ahead = torch.zeros_like(delta[0])
-    for step in range(delta.shape[0] - 1, -1, -1):
-        ahead = torch.addcmul(delta[step], carry[step], ahead, out=advantage[step])
-    return advantage

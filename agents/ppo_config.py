@@ -43,6 +43,8 @@ class PPOConfig:
         outside_option: what to do with the observation field `outside_option_tok`: "subtract", "potential", "ignore"
             (see gridmarl.agents.outside_option).
         log_every: updates between two readings of losses (each one waits for the device).
+        compile: gradient steps and the actor's forward pass by torch.compile (CUDA graphs on a GPU): the same up to
+            rounding, after some ten seconds of compiling. Without a compiler, eager, and a warning says so.
     """
 
     policy: str = "shared"
@@ -69,6 +71,7 @@ class PPOConfig:
     normalise_rewards: bool = True
     outside_option: str = "subtract"
     log_every: int = 1
+    compile: bool = False
 
     def __post_init__(self) -> None:
         """Raises ConfigError naming the field, the value and what is allowed."""
@@ -76,7 +79,7 @@ class PPOConfig:
         check_choice(_WHAT, "critic", self.critic, ("own", "central"))
         check_choice(_WHAT, "activation", self.activation, ("tanh", "relu"))
         check_choice(_WHAT, "outside_option", self.outside_option, MODES)
-        for name in ("agent_id", "bootstrap_truncation", "normalise_advantages"):
+        for name in ("agent_id", "bootstrap_truncation", "normalise_advantages", "compile"):
             check_choice(_WHAT, name, getattr(self, name), (True, False))
         for name in ("normalise_observations", "normalise_rewards"):
             check_choice(_WHAT, name, getattr(self, name), (True, False))

@@ -63,11 +63,8 @@ def run(env: ToyEnv, steps: int, seed: int = 3, **options: Any) -> PPO:
 
 
 def parameters(agent: PPO) -> dict[str, Tensor]:
-    return {
-        f"{part}.{name}": value
-        for part, module in (("actor", agent.actor), ("critic", agent.critic))
-        for name, value in module.state_dict().items()
-    }
+    actor, critic = agent.parameters.split(agent.layout.sizes, dim=-1)
+    return {"actor": actor, "critic": critic}
 
 
 def parameter_hash(agent: PPO) -> str:

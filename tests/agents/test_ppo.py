@@ -7,9 +7,30 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
-from gridmarl.agents.ppo import PPO, Batch, generalised_advantage
-from gridmarl.agents.ppo_networks import StackedMLP, gaussian_entropy, gaussian_log_prob, layers_of, normals, orthogonal
+from gridmarl.agents.ppo import PPO
+from gridmarl.agents.ppo_loss import (
+    LossWeights,
+    Rows,
+    gaussian_entropy,
+    gaussian_log_prob,
+    log_prob_and_entropy,
+    policy_terms,
+    value_errors,
+)
+from gridmarl.agents.ppo_networks import Layers, NetworkLayout, evaluate, initial_networks, normals, orthogonal
+from gridmarl.agents.ppo_rollout import generalised_advantage
+from gridmarl.agents.ppo_step import (
+    BETAS,
+    EPSILON,
+    AdamState,
+    StepSettings,
+    adam_,
+    adam_scales,
+    clipped,
+    gradient,
+)
 from gridmarl.protocols import Transition
 from gridmarl.random import Purpose, draw, lane_keys
 from tests.agents.ppo_cases import FAST, KINDS, AimEnv, run
@@ -33,15 +54,15 @@ def test_learns_where_to_aim(options: dict[str, Any]) -> None:
     agent = run(env, 480, discount=0.0, **options)
     observation = env.reset(99)
     torch.testing.assert_close(agent.act(observation, explore=False), env.aim(), atol=0.15, rtol=0.0)
-    assert agent.actor.log_std is not None
-    assert float(agent.actor.log_std.detach().max()) < agent.config.log_std  # it grew sure of itself
+    assert agent.parts.log_std is not None
+    assert float(agent.parts.log_std.max()) < agent.config.log_std  # it grew sure of itself
 
 
 @pytest.mark.parametrize("options", KINDS)
 def test_agents_with_opposite_optima_learn_apart(options: dict[str, Any]) -> None:
     env = OppositeEnv()
     agent = run(env, 160, **options)
-    odds = agent.action_outputs(env.reset(0))[0].detach().softmax(dim=-1)
+    odds = agent.action_outputs(env.reset(0))[0].softmax(dim=-1)
     assert float(odds[0, 0]) > 0.95
     assert float(odds[1, 1]) > 0.95
 
@@ -49,7 +70,7 @@ def test_agents_with_opposite_optima_learn_apart(options: dict[str, Any]) -> Non
 def test_one_network_without_agent_id_cannot_tell_opposite_agents_apart() -> None:
     """The toy does what it is for."""
     env = OppositeEnv()
-    odds = run(env, 160).action_outputs(env.reset(0))[0].detach().softmax(dim=-1)
+    odds = run(env, 160).action_outputs(env.reset(0))[0].softmax(dim=-1)
     assert torch.equal(odds[0], odds[1])
 
 
@@ -58,7 +79,7 @@ def test_delayed_reward_is_discounted(discount: float, advances: bool) -> None:
     """Walking the chain is worth discount^3 at its beginning, cashing 0.5."""
     env = ChainEnv(length=4, cash=0.5)
     agent = run(env, 480, discount=discount, gae_lambda=0.9, entropy_weight=0.01)
-    odds = agent.action_outputs(env.reset(0))[0, 0].detach().softmax(dim=-1)
+    odds = agent.action_outputs(env.reset(0))[0, 0].softmax(dim=-1)
     assert float(odds[int(advances)]) > 0.8
 
 
@@ -68,9 +89,7 @@ def test_the_horizon_ends_the_value_unless_told_otherwise(bootstrap: bool, value
     """One step per episode at reward 1: worth 1, or 1/(1 - 0.5) if the value goes on through the truncation."""
     env = OppositeEnv()
     agent = run(env, 480, bootstrap_truncation=bootstrap, discount=0.5, normalise_rewards=False, **kind)
-    features = agent._by_network(agent._features(env.reset(0)))
-    with torch.no_grad():
-        values = agent._value(features).flatten()
+    values = agent._value(agent._features(env.reset(0).unsqueeze(0))).flatten()
     torch.testing.assert_close(values, torch.full_like(values, value), atol=0.1, rtol=0.0)
 
 
@@ -109,55 +128,96 @@ def slow_loss(odds: float, old: float, advantage: float, clip: float) -> float:
 def test_losses_equal_the_definition(value_clip: float) -> None:
     env = IdentityEnv(num_envs=6, num_agents=2)
     agent = run(env, 16, agent_id=True, value_clip=value_clip, entropy_weight=0.01)
-    generator = torch.Generator().manual_seed(4)
-    shape = (6, 2)
-    features = torch.randn(*shape, 6, generator=generator)
-    sample = torch.randint(4, shape, generator=generator)
-    old, advantage, target, before = (torch.randn(shape, generator=generator) for _ in range(4))
-    old = (old * 0.5 - 1.4).requires_grad_(False)
-    with torch.no_grad():
-        logits = agent.actor(features.flatten(0, 1).unsqueeze(0))[0].view(*shape, 4).double()
-        value = agent._value(features).view(shape).double()
-    expected = {"policy_loss": 0.0, "value_loss": 0.0, "entropy": 0.0, "clip_fraction": 0.0}
-    for lane in range(6):
-        for who in range(2):
-            total = math.log(sum(math.exp(float(x)) for x in logits[lane, who]))
-            log_odds = [float(x) - total for x in logits[lane, who]]
-            new, then = log_odds[int(sample[lane, who])], float(old[lane, who])
-            expected["policy_loss"] += slow_loss(new, then, float(advantage[lane, who]), 0.2) / 12
-            expected["entropy"] -= sum(math.exp(x) * x for x in log_odds) / 12
-            expected["clip_fraction"] += float(abs(math.exp(new - then) - 1.0) > 0.2) / 12
-            v, goal, was = float(value[lane, who]), float(target[lane, who]), float(before[lane, who])
-            error = (v - goal) ** 2
-            if value_clip:
-                error = max(error, (was + min(max(v - was, -value_clip), value_clip) - goal) ** 2)
-            expected["value_loss"] += error / 12
-    measured = agent._gradient_step(Batch(features, sample, old, advantage, target, before), measure=True)
+    rows = random_rows(12, 6, 4, None)
+    actor, _, critic = agent.parts
+    logits = evaluate(actor, "tanh", rows.features)[0].double()
+    value = evaluate(critic, "tanh", rows.seen).flatten().double()
+    expected = {"policy_loss": 0.0, "value_loss": 0.0, "entropy": 0.0, "clip_fraction": 0.0, "approx_kl": 0.0}
+    for row in range(12):
+        total = math.log(sum(math.exp(float(x)) for x in logits[row]))
+        log_odds = [float(x) - total for x in logits[row]]
+        new, then = log_odds[int(rows.sample[0, row])], float(rows.log_prob[0, row])
+        expected["policy_loss"] += slow_loss(new, then, float(rows.advantage[0, row]), 0.2) / 12
+        expected["entropy"] -= sum(math.exp(x) * x for x in log_odds) / 12
+        expected["clip_fraction"] += float(abs(math.exp(new - then) - 1.0) > 0.2) / 12
+        expected["approx_kl"] += (math.exp(new - then) - 1.0 - (new - then)) / 12
+        v, goal, was = float(value[row]), float(rows.target[0, row]), float(rows.value[0, row])
+        error = (v - goal) ** 2
+        if value_clip:
+            error = max(error, (was + min(max(v - was, -value_clip), value_clip) - goal) ** 2)
+        expected["value_loss"] += error / 12
+    measured = agent._measure(rows)
     assert 0.0 < expected["clip_fraction"] < 1.0
     for name, number in expected.items():
         assert float(measured[name]) == pytest.approx(number, abs=1e-5), name
 
 
-@pytest.mark.parametrize("activation", ["tanh", "relu"])
-def test_written_out_gradients_equal_automatic_ones(activation: str) -> None:
-    generator = torch.Generator().manual_seed(2)
-    network = StackedMLP(3, (5, 8, 7, 2), activation, 1.0, generator)
-    with torch.no_grad():
-        network.flat.add_(torch.randn(network.flat.shape, generator=generator) * 0.1)
-    x = torch.randn(3, 11, 5, generator=generator)
-    weights = torch.randn(3, 11, 2, generator=generator)
+def random_rows(rows: int, width: int, choices: int, action_size: int | None, networks: int = 1) -> Rows:
+    generator = torch.Generator().manual_seed(4)
+    features = torch.randn(networks, rows, width, generator=generator)
+    sample = torch.randint(choices, (networks, rows), generator=generator)
+    if action_size is not None:
+        sample = torch.randn(networks, rows, action_size, generator=generator)
+    old, advantage, target, value = (torch.randn(networks, rows, generator=generator) for _ in range(4))
+    return Rows(features, features, sample, old * 0.5 - 1.4, advantage, target, value)
+
+
+def automatic(layers: Layers, activation: str, x: Tensor) -> Tensor:
+    """A network in operations that torch differentiates."""
     function = torch.tanh if activation == "tanh" else torch.relu
-    plain = network.flat.detach().clone().requires_grad_()
-    y = x
-    for index, (weight, bias) in enumerate(layers_of(plain, network.widths)):
-        y = torch.stack([y[n] @ weight[n] + bias[n] for n in range(3)])
-        y = function(y) if index < 2 else y
-    (y * weights).sum().backward()
-    found = network(x)
-    (found * weights).sum().backward()
-    torch.testing.assert_close(found, y, atol=1e-5, rtol=1e-5)
-    assert network.flat.grad is not None
-    torch.testing.assert_close(network.flat.grad, plain.grad, atol=1e-5, rtol=1e-5)
+    for weight, bias in layers[:-1]:
+        x = function(torch.stack([x[n] @ weight[n] + bias[n] for n in range(x.shape[0])]))
+    weight, bias = layers[-1]
+    return torch.stack([x[n] @ weight[n].T + bias[n] for n in range(x.shape[0])])
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("continuous", [False, True])
+@pytest.mark.parametrize(("value_clip", "entropy_weight"), [(0.0, 0.0), (0.5, 0.0), (0.5, 0.3)])
+def test_written_out_gradients_equal_automatic_ones(
+    activation: str, continuous: bool, value_clip: float, entropy_weight: float
+) -> None:
+    """Of three networks at once: loss, networks, deviations; within 1e-5."""
+    layout = NetworkLayout((5, 8, 7, 4), (5, 6, 1), continuous, activation)
+    generator = torch.Generator().manual_seed(2)
+    flat = initial_networks(3, layout, 0.2, generator)
+    flat += torch.randn(flat.shape, generator=generator) * 0.1
+    rows = random_rows(40, 5, 4, 4 if continuous else None, networks=3)
+    if continuous:
+        rows = rows._replace(log_prob=rows.log_prob - 5.0)
+    weights = LossWeights(0.2, value_clip, 0.7, entropy_weight)
+    plain = flat.clone().requires_grad_()
+    actor, log_std, critic = layout.parts(plain)
+    log_prob, entropy = log_prob_and_entropy(automatic(actor, activation, rows.features), log_std, rows.sample)
+    terms = policy_terms(log_prob, rows, weights.clip)
+    errors = value_errors(automatic(critic, activation, rows.seen).squeeze(-1), rows, value_clip)
+    loss = terms["policy_loss"].mean(1) + 0.7 * errors.mean(1) - entropy_weight * entropy.mean(1)
+    loss.sum().backward()
+    found = gradient(layout.parts(flat), rows, StepSettings(layout, weights, 0.5))
+    assert 0.1 < float(terms["clip_fraction"].mean()) < 0.95
+    assert plain.grad is not None
+    assert float(plain.grad.abs().max()) > 0.05
+    torch.testing.assert_close(found, plain.grad, atol=1e-5, rtol=1e-5)
+
+
+def test_clipping_and_adam_equal_those_of_torch() -> None:
+    layout = NetworkLayout((3, 4, 2), (3, 4, 1), True, "tanh")
+    settings = StepSettings(layout, LossWeights(0.2, 0.0, 0.5, 0.0), 0.5)
+    generator = torch.Generator().manual_seed(1)
+    flat = initial_networks(2, layout, 0.0, generator)
+    ours = AdamState(torch.zeros_like(flat), torch.zeros_like(flat))
+    theirs = [torch.nn.Parameter(x.clone()) for net in flat for x in net.split(layout.sizes, dim=-1)]
+    adam = torch.optim.Adam(theirs, lr=3e-3, eps=EPSILON, betas=BETAS)
+    for step, scales in enumerate(adam_scales(1, 20, 3e-3)):
+        found = torch.randn(flat.shape, generator=generator) * (0.01 + 0.02 * step)
+        for index, part in enumerate(x for net in found for x in net.split(layout.sizes, dim=-1)):
+            theirs[index].grad = part.clone()
+            norm = torch.nn.utils.clip_grad_norm_([theirs[index]], 0.5)
+            torch.testing.assert_close(clipped(found, settings)[1][index % 2, index // 2], norm)
+        adam.step()
+        adam_(flat, clipped(found, settings)[0], ours, scales)
+    expected = torch.stack([torch.cat((theirs[2 * n], theirs[2 * n + 1]), dim=-1) for n in range(2)])
+    torch.testing.assert_close(flat, expected, atol=1e-6, rtol=1e-5)
 
 
 def test_gaussians_equal_those_of_torch() -> None:
@@ -204,10 +264,9 @@ def test_ratios_start_at_one(env: ToyEnv, kind: dict[str, Any]) -> None:
 def test_samples_follow_the_policy() -> None:
     env = IdentityEnv(num_envs=2_000, num_agents=2, symbols=3)
     agent = PPO(env.context(4, **FAST, normalise_observations=False))
-    with torch.no_grad():
-        agent.actor.body.flat.mul_(30.0)
+    agent.parameters.mul_(30.0)
     observation = env.reset(1)
-    odds = agent.action_outputs(observation).detach().softmax(dim=-1)
+    odds = agent.action_outputs(observation).softmax(dim=-1)
     drawn = torch.stack([agent.act(observation, explore=True) for _ in range(8)])
     share = torch.nn.functional.one_hot(drawn, 3).double().mean(dim=(0, 1))
     torch.testing.assert_close(share, odds.double().mean(dim=0), atol=0.015, rtol=0.0)
