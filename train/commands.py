@@ -13,6 +13,7 @@ from gridmarl.train.compare import Compare
 from gridmarl.train.compare_runs import Evaluate
 from gridmarl.train.list_command import List
 from gridmarl.train.render_command import Render
+from gridmarl.train.sweep_options import Sweep
 from gridmarl.train.train_options import Train
 
 DESCRIPTION = "Multi-agent reinforcement-learning environments for blockchain-based local electricity markets."
@@ -73,6 +74,7 @@ class Ledger:
 Command = (
     Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Sweep, tyro.conf.subcommand("sweep")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Render, tyro.conf.subcommand("render")]
     | Annotated[Ledger, tyro.conf.subcommand("ledger")]
