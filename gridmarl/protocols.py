@@ -103,9 +103,35 @@ class Transition:
     truncated: Tensor
 
 
+class Workers(Protocol):
+    """Processes that train one agent together, each with an equal share of the lanes, in order of their ranks."""
+
+    rank: int
+    size: int
+
+    def add(self, values: Tensor) -> Tensor:
+        """Sum over all processes, in place; every process must call it, in the same order. Returns `values`."""
+        ...
+
+
+class Alone:
+    """The only process."""
+
+    rank = 0
+    size = 1
+
+    def add(self, values: Tensor) -> Tensor:
+        """The values as they are."""
+        return values
+
+
 @dataclass(frozen=True)
 class AgentContext:
-    """What an agent is told when it is built: spaces and sizes, never the environment itself."""
+    """What an agent is told when it is built: spaces and sizes, never the environment itself.
+
+    `num_envs` are the lanes of this process, `workers.size * num_envs` those of all. An agent that trains with others
+    says so by a class attribute `data_parallel = True`, and uses `workers` to sum what depends on all lanes.
+    """
 
     num_envs: int
     num_agents: int
@@ -114,6 +140,12 @@ class AgentContext:
     device: torch.device
     seed: int
     options: dict[str, Any] = field(default_factory=dict)
+    workers: Workers = field(default_factory=Alone)
+
+    @property
+    def first_lane(self) -> int:
+        """Lane of all processes that is this one's first."""
+        return self.workers.rank * self.num_envs
 
     def field_index(self, name: str) -> int:
         """Position of a named observation field; KeyError names the fields there are."""

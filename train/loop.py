@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,14 @@ from torch import Tensor
 
 from gridmarl.agents.registry import make_agent
 from gridmarl.errors import ConfigError
-from gridmarl.protocols import Agent, AgentContext, BatchedEnv, Transition
+from gridmarl.protocols import Agent, AgentContext, Alone, BatchedEnv, Transition, Workers
 from gridmarl.train.checkpoint import BEST_FILE, CHECKPOINT_FILE, load_checkpoint, save_checkpoint, tree_hash
 from gridmarl.train.config import TrainConfig
 from gridmarl.train.logging_ import MetricsLog
 from gridmarl.train.loop_returns import ReturnTracker, check_same_spaces, evaluation_return
 from gridmarl.train.loop_stop import StopRequest
 from gridmarl.train.progress import ProgressBar
+from gridmarl.train.workers import any_of, gather_states, own_state
 
 Evaluator = Callable[[Agent], Mapping[str, float]]
 """Judges a policy on held-out episodes; the result has `eval_return`, by which the best policy is kept."""
@@ -63,7 +65,7 @@ class TrainResult:
     agent_blake3: str
 
 
-def build_agent(env: BatchedEnv, config: TrainConfig) -> Agent:
+def build_agent(env: BatchedEnv, config: TrainConfig, workers: Workers | None = None) -> Agent:
     """The agent that `config` names, for this environment. Q-learners explore over half of it unless told otherwise.
 
     SB3's schedules (sb3-dqn's exploration) are told the run's length.
@@ -83,15 +85,20 @@ def build_agent(env: BatchedEnv, config: TrainConfig) -> Agent:
         action_spec=env.action_spec,
         device=env.device,
         seed=config.seed,
+        workers=workers or Alone(),
     )
-    return make_agent(config.agent, context, **options)
+    agent = make_agent(config.agent, context, **options)
+    if context.workers.size > 1 and not getattr(agent, "data_parallel", False):
+        raise ConfigError(f"agent {config.agent!r}: trains in one process only; allowed is a start without torchrun")
+    return agent
 
 
 class _Run:
     """State of a run between two steps: all that a checkpoint holds."""
 
-    def __init__(self, env: BatchedEnv, agent: Agent) -> None:
-        self.env, self.agent = env, agent
+    def __init__(self, env: BatchedEnv, agent: Agent, workers: Workers) -> None:
+        self.env, self.agent, self.workers = env, agent, workers
+        self.lanes = env.num_envs * workers.size
         self.tracker = ReturnTracker(env.num_envs, env.num_agents, env.device)
         self.env_steps = self.episodes = 0
         self.last_return: float | None = None
@@ -115,16 +122,16 @@ class _Run:
             self.reported.update(self.agent.learn(transition))
         self.tracker.add(step.reward, step.terminated | step.truncated)
         self.observation = step.observation
-        self.env_steps += self.env.num_envs
+        self.env_steps += self.lanes
         self.consistent = True
 
     def is_due(self, interval: int) -> bool:
         """Whether the last step crossed a multiple of `interval` steps (0: never)."""
-        return interval > 0 and self.env_steps // interval > (self.env_steps - self.env.num_envs) // interval
+        return interval > 0 and self.env_steps // interval > (self.env_steps - self.lanes) // interval
 
     def training_metrics(self) -> dict[str, float]:
         """Returns since the last call, and what the agent reported last."""
-        count, means = self.tracker.take()
+        count, means = self.tracker.take(self.workers)
         self.episodes += count
         metrics: dict[str, float] = {}
         if means:
@@ -146,6 +153,13 @@ class _Run:
             "env": self.env.state_dict(),
         }
 
+    def save(self, path: Path, config: TrainConfig) -> None:
+        """One file for all processes, written by the first."""
+        state = self.state_dict(config)
+        others = gather_states(self.workers, state)
+        if others is not None:
+            save_checkpoint(path, {**state, "other_workers": others} if others else state)
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.env.load_state_dict(state["env"])
         self.agent.load_state_dict(state["agent"])
@@ -165,6 +179,7 @@ def train(
     eval_env: BatchedEnv | None = None,
     evaluate: Evaluator | None = None,
     resume: bool = False,
+    workers: Workers | None = None,
 ) -> TrainResult:
     """Train until `config.total_steps`, or until Ctrl-C or SIGTERM: these save a checkpoint and set `interrupted`.
 
@@ -175,6 +190,8 @@ def train(
         eval_env: environment for evaluations, apart from `env` so that they do not disturb the lanes in training.
         evaluate: instead of `eval_env`, what judges the policy (see `Evaluator`); it must leave `env` alone, too.
         resume: continue from the folder's checkpoint; without one (killed before the first), start anew.
+        workers: the processes that train together, each with its share of `config.num_envs` lanes as `env`; the first
+            one logs, evaluates and writes the checkpoint of all.
 
     Raises:
         ConfigError: config and environment disagree; the folder holds a checkpoint and `resume` is false; the
@@ -182,31 +199,34 @@ def train(
         DataError: the checkpoint cannot be read.
     """
     run_dir = Path(run_dir)
-    _check(env, config, eval_env, evaluate)
+    workers = workers or Alone()
+    _check(env, config, eval_env, evaluate, workers)
     if eval_env is not None:
         evaluate = _mean_return(eval_env, config.eval_seed)
-    run = _Run(env, agent)
+    run = _Run(env, agent, workers)
     checkpoint = run_dir / CHECKPOINT_FILE
     if checkpoint.exists():
         if not resume:
             raise ConfigError(f"run folder {run_dir} holds a checkpoint; allowed is resume=True or another folder")
         state = load_checkpoint(checkpoint, env.device)
         config.check_resumable_from(state["config"])
-        run.load_state_dict(state)
+        run.load_state_dict(own_state(workers, state, env.device))
     else:
         run.observation = env.reset(config.seed)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    config.save(run_dir)
+    first = workers.rank == 0
+    if first:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        config.save(run_dir)
 
     started, first_step = time.monotonic(), run.env_steps
     with (
         StopRequest() as stop,
-        MetricsLog(run_dir, run.env_steps, config.tensorboard) as log,
-        ProgressBar(config.total_steps, run.env_steps, config.progress) as bar,
+        MetricsLog(run_dir, run.env_steps, config.tensorboard) if first else nullcontext() as log,
+        ProgressBar(config.total_steps, run.env_steps, config.progress if first else "off") as bar,
     ):
         reporter = _Reporter(run, config, run_dir, log, evaluate, on_progress)
         try:
-            while run.env_steps < config.total_steps and not stop.requested:
+            while run.env_steps < config.total_steps and not any_of(workers, stop.requested, env.device):
                 run.advance()
                 reporter.after_step()
                 bar.update(run.env_steps, run.last_return, run.last_share)
@@ -214,7 +234,7 @@ def train(
         except KeyboardInterrupt:
             interrupted = True
         if run.consistent:
-            save_checkpoint(checkpoint, run.state_dict(config))
+            run.save(checkpoint, config)
     seconds = time.monotonic() - started
     return TrainResult(
         run_dir=run_dir,
@@ -233,10 +253,16 @@ def _mean_return(env: BatchedEnv, seed: int) -> Evaluator:
     return lambda agent: {"eval_return": evaluation_return(env, agent, seed)}
 
 
-def _check(env: BatchedEnv, config: TrainConfig, eval_env: BatchedEnv | None, evaluate: Evaluator | None) -> None:
-    for name in ("env_id", "num_envs"):
-        if getattr(config, name) != getattr(env, name):
-            raise ConfigError(f"train: {name}={getattr(config, name)!r}; the environment has {getattr(env, name)!r}")
+def _check(
+    env: BatchedEnv,
+    config: TrainConfig,
+    eval_env: BatchedEnv | None,
+    evaluate: Evaluator | None,
+    workers: Workers,
+) -> None:
+    for name, found in (("env_id", env.env_id), ("num_envs", env.num_envs * workers.size)):
+        if getattr(config, name) != found:
+            raise ConfigError(f"train: {name}={getattr(config, name)!r}; the environment has {found!r}")
     if torch.device(config.device).type != env.device.type:
         raise ConfigError(f"train: device={config.device!r}; the environment is on {str(env.device)!r}")
     if eval_env is not None and evaluate is not None:
@@ -257,7 +283,7 @@ class _Reporter:
         run: _Run,
         config: TrainConfig,
         run_dir: Path,
-        log: MetricsLog,
+        log: MetricsLog | None,
         evaluate: Evaluator | None,
         on_progress: Callable[[TrainProgress], None] | None,
     ) -> None:
@@ -272,12 +298,12 @@ class _Reporter:
         metrics: dict[str, float] = {}
         if run.is_due(config.log_interval) or run.env_steps >= config.total_steps:
             metrics = self._training_metrics()
-        if run.is_due(config.eval_interval):
+        if run.is_due(config.eval_interval) and self._log is not None:
             metrics.update(self._evaluate())
-        if metrics:
+        if metrics and self._log is not None:
             self._log.write(run.env_steps, metrics)
         if run.is_due(config.checkpoint_interval):
-            save_checkpoint(self._run_dir / CHECKPOINT_FILE, run.state_dict(config))
+            run.save(self._run_dir / CHECKPOINT_FILE, config)
         if metrics and self._on_progress is not None:
             self._on_progress(TrainProgress(run.env_steps, config.total_steps, metrics))
 

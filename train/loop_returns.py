@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gridmarl.errors import ConfigError
-from gridmarl.protocols import Agent, BatchedEnv
+from gridmarl.protocols import Agent, BatchedEnv, Workers
 
 
 class ReturnTracker:
@@ -27,12 +27,12 @@ class ReturnTracker:
         self._count += done.sum()
         self._running.masked_fill_(ended, 0.0)
 
-    def take(self) -> tuple[int, list[float]]:
-        """Episodes ended since the last call, and each agent's mean return over them (empty if none).
+    def take(self, workers: Workers) -> tuple[int, list[float]]:
+        """Episodes ended since the last call in all processes, and each agent's mean return over them (empty if none).
 
         Waits for the device.
         """
-        *totals, count = torch.cat((self._finished, self._count.unsqueeze(0))).tolist()
+        *totals, count = workers.add(torch.cat((self._finished, self._count.unsqueeze(0)))).tolist()
         self._finished.zero_()
         self._count.zero_()
         return int(count), [total / count for total in totals] if count else []
