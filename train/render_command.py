@@ -24,6 +24,7 @@ from gridmarl.protocols import Agent
 from gridmarl.train.checkpoint import write_atomically
 from gridmarl.train.contest import agent_for
 from gridmarl.train.options import MarketOptions, Settings, check_range, parse_settings
+from gridmarl.train.policies import load_policies
 from gridmarl.train.rollout import play
 from gridmarl.train.stage_bar import stage_bar
 
@@ -42,6 +43,8 @@ class Render(MarketOptions):
     """Policy of the prosumers; `gridmarl list` shows them. One that learns plays untrained."""
     agent_set: Settings = ()
     """Options of the agent."""
+    policy: Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="")] = None
+    """Folder of a training run (its first seed), or a policy saved by Stable-Baselines3 (.zip), in place of --agent."""
     mode: Literal["gif", "png", "ansi"] = "gif"
     """What to make."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
@@ -62,11 +65,20 @@ class Render(MarketOptions):
         """Play, draw, write; exit code 0."""
         self.check()
         torch.set_num_threads(self.threads)
+        if self.policy is not None:
+            return self._show_policy(self.policy)
         params, scenario = self.parameters(), self.scenario()
         if needs_discrete_actions(self.agent):
             params = replace(params, action_space="discrete")
         agent = agent_for(self, params, scenario, self.agent, 1, **parse_settings(self.agent_set))
         return show_episode(self, self.batched(params, scenario, 1, auto_reset=False), agent)
+
+    def _show_policy(self, path: Path) -> int:
+        policies = load_policies(self, [path])
+        (contender,) = policies.contenders
+        build = next(iter(contender.policies.values()))
+        env = policies.options.batched(contender.params, policies.scenario, 1, auto_reset=False)
+        return show_episode(replace(self, env=policies.options.env, agent=contender.name), env, build(1))
 
 
 def show_episode(options: Render, env: BatchedTwoStageDR, agent: Agent) -> int:

@@ -14,7 +14,7 @@ from gridmarl.envs.rendering.modes import RENDER_FPS
 from gridmarl.envs.rendering.screen import Pixels
 from gridmarl.envs.two_stage_dr.env import parallel_env
 from gridmarl.train import render_command
-from tests.train.command_line import gridmarl
+from tests.train.command_line import TRAIN, gridmarl
 
 SMALL = ("--set", "num_prosumers=3", "horizon_hours=4", "stage1=comfort")
 RENDER = ("render", "two-stage-dr", *SMALL, "--seed", "3")
@@ -141,3 +141,14 @@ def test_help_names_the_options() -> None:
     assert "--run-dir" not in outcome.out
     assert "(default: )" not in outcome.out
     assert len(outcome.out.splitlines()) <= 70
+
+
+def test_a_trained_run_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert gridmarl(*TRAIN, "--run-dir", tmp_path / "mine").code == 0
+    outcome = gridmarl("render", "--policy", "mine", "--mode", "ansi")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.count("hour") >= 24
+    trained = outcome.out
+    assert gridmarl("render", "--days", "1", "--set", "num_prosumers=3", "--mode", "ansi").out != trained
+    assert gridmarl("render", "--policy", "mine", "--mode", "png").out.startswith("two-stage-dr-mine.png: ")
