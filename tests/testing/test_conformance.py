@@ -23,7 +23,8 @@ from gridmarl.testing import ConformanceError, check_agent, check_environment, c
 from tests.envs.configs import CONFIGS
 
 PARAMS = TwoStageDRParams(num_prosumers=3, horizon_hours=6)
-DISCRETE_ONLY = {"dqn", "tabular_q"}
+DISCRETE_ONLY = {"dqn", "tabular_q", "sb3-dqn"}
+CONTINUOUS_ONLY = {"sb3-sac"}
 QUICK = {"dqn": {"learning_starts": 20, "batch_size": 8}, "ppo": {"rollout_steps": 12}, "mappo": {"rollout_steps": 12}}
 
 
@@ -53,6 +54,8 @@ def test_every_registered_environment(name: str) -> None:
 def test_every_registered_agent(name: str, space: str) -> None:
     if space == "continuous" and name in DISCRETE_ONLY:
         pytest.skip(f"{name} acts in discrete spaces only")
+    if space == "discrete" and name in CONTINUOUS_ONLY:
+        pytest.skip(f"{name} acts in continuous spaces only")
     check_agent(agent_factory(name), market(space), options=QUICK.get(name))
 
 
