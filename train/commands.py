@@ -13,6 +13,7 @@ from gridmarl.train.compare import Compare
 from gridmarl.train.compare_runs import Evaluate
 from gridmarl.train.list_command import List
 from gridmarl.train.render_command import Render
+from gridmarl.train.report import Report
 from gridmarl.train.sweep_options import Sweep
 from gridmarl.train.train_options import Train
 
@@ -77,6 +78,7 @@ Command = (
     | Annotated[Sweep, tyro.conf.subcommand("sweep")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Render, tyro.conf.subcommand("render")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Ledger, tyro.conf.subcommand("ledger")]
     | Annotated[List, tyro.conf.subcommand("list")]
 )
