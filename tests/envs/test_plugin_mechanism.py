@@ -24,7 +24,9 @@ from gridmarl.errors import ConfigError
 from gridmarl.protocols import AgentContext
 from gridmarl.testing import check_environment
 from gridmarl.testing.actions import random_actions
-from tests.train.command_line import COMPARE, SMALL_LEARNER, gridmarl, strict_json
+from gridmarl.train.ledger_run import play_sealed
+from gridmarl.train.options import MarketOptions
+from tests.train.command_line import SMALL_LEARNER, gridmarl, strict_json
 
 SMALL = {"num_prosumers": 4, "horizon_hours": 12}
 LANES = 6
@@ -259,13 +261,10 @@ def test_commands_say_that_there_is_no_ledger(tmp_path: Path) -> None:
     assert not (tmp_path / "no").exists()
 
 
-def test_compare_leaves_no_earlier_ledger_behind(tmp_path: Path) -> None:
+def test_an_earlier_ledger_does_not_pass_for_this_run_s(tmp_path: Path) -> None:
     register_mechanism("sellers_price", sellers_price)
-    folder = tmp_path / "run"
-    market = ("--set", "num_prosumers=2", "horizon_hours=3")
-    arguments = (*COMPARE, "--dr-settlement", "additive", "--run-dir", folder, *SMALL_LEARNER)
-    assert gridmarl(*arguments, *market).code == 0
-    assert (folder / "ledger.bin").exists()
-    outcome = gridmarl(*arguments, *market, "price_rule=sellers_price")
-    assert (outcome.code, outcome.err) == (0, "")
-    assert not (folder / "ledger.bin").exists()
+    path = tmp_path / "ledger.bin"
+    for rule, kept in (("uniform", True), ("sellers_price", False)):
+        env = market(rule)
+        play_sealed(MarketOptions(), env.params, env.scenario, truthful(market(rule)), 0, path)
+        assert path.exists() is kept
