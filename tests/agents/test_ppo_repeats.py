@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from gridmarl.agents import ppo
 from gridmarl.agents.dqn import DQN
 from gridmarl.agents.ppo import MAPPO, PPO
+from gridmarl.agents.ppo_step import adam_scales
 from gridmarl.agents.registry import make_agent
 from gridmarl.errors import ActionError, ConfigError
 from gridmarl.protocols import ActionSpec, Agent, AgentContext, ObservationField, Transition
@@ -160,15 +162,15 @@ def test_outside_option_is_taken_off_the_reward_as_deep_q_learning_does() -> Non
             spec = ActionSpec("discrete", 2, 0, names)
             context = AgentContext(4, 2, fields, spec, torch.device("cpu"), 1)
             options = {"outside_option": mode, "discount": 0.5}
-            ppo = make_agent("ppo", context, **options)
+            agent = make_agent("ppo", context, **options)
             dqn = make_agent("dqn", context, **options, normalise_rewards=False)
-            assert isinstance(ppo, PPO)
+            assert isinstance(agent, PPO)
             assert isinstance(dqn, DQN)
-            action = ppo.act(observation, explore=True)
+            action = agent.act(observation, explore=True)
             step = Transition(observation, action, reward, following, terminated, torch.zeros(4, dtype=torch.bool))
-            ppo.learn(step)
+            agent.learn(step)
             dqn.learn(step)
-            assert torch.equal(ppo._rollout.reward[0], dqn.memory.by_slot(torch.arange(4)).reward)
+            assert torch.equal(agent._rollout.reward[0], dqn.memory.by_slot(torch.arange(4)).reward)
 
 
 def test_central_critic_sees_everyone_and_the_actor_only_itself() -> None:
@@ -192,6 +194,20 @@ def test_mappo_has_a_central_critic_and_both_are_registered() -> None:
     plain = make_agent("ppo", context)
     assert isinstance(plain, PPO)
     assert (plain.config.critic, plain.name) == ("own", "ppo")
+
+
+def test_adam_counts_gradient_steps_over_updates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its corrections are for the start at zero of its running means, which goes on fading from update to update."""
+    firsts = []
+
+    def scales(first: int, steps: int, rate: float) -> Tensor:
+        firsts.append(first)
+        return adam_scales(first, steps, rate)
+
+    monkeypatch.setattr(ppo, "adam_scales", scales)
+    agent = run(IdentityEnv(), 48)
+    assert firsts == [1, 17, 33]  # 4 epochs of 4 minibatches
+    assert agent.state_dict()["gradient_steps"] == 48
 
 
 def test_learning_rate_falls_to_zero() -> None:
