@@ -101,7 +101,7 @@ def configuration(scenario: str, prosumers: int, episodes: int) -> PPOConfig:
         .multi_agent(policies={POLICY}, policy_mapping_fn=lambda agent, episode, **kwargs: POLICY)
         .rl_module(rl_module_spec=MultiRLModuleSpec(rl_module_specs={POLICY: RLModuleSpec(model_config=model)}))
         .training(
-            train_batch_size_per_learner=episodes * HOURS, minibatch_size=max(64, episodes * HOURS * prosumers // 4),
+            train_batch_size_per_learner=episodes * HOURS, minibatch_size=episodes * HOURS,
             **training,
         )
         .reporting(metrics_num_episodes_for_smoothing=episodes)  # figures are those of the iteration alone
