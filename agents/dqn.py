@@ -26,6 +26,7 @@ from gridmarl.agents.networks import ActionValueTable, StackedQNetwork, clip_net
 from gridmarl.agents.outside_option import OutsideOption
 from gridmarl.agents.registry_options import from_options
 from gridmarl.agents.replay import Batch, ReplayMemory, RunningMoments
+from gridmarl.agents.sharing import SlotShare
 from gridmarl.errors import ConfigError
 from gridmarl.protocols import AgentContext, Transition
 from gridmarl.random import MASK, MAX_TOTAL, Purpose, below, draw, lane_keys
@@ -51,6 +52,7 @@ class DQN:
 
     name = "dqn"
     learns = True
+    data_parallel = True
 
     def __init__(self, context: AgentContext) -> None:
         self.config = config = from_options(DQNConfig, context.options, "dqn")
@@ -72,6 +74,10 @@ class DQN:
         self._parameters = list(self.online.parameters())
         self._loss: Callable[[Batch, Tensor | None], tuple[Tensor, Tensor]] = self._temporal_difference
         self._explore_values: Callable[[Tensor], Tensor] = self.action_values
+        if config.compile and context.workers.size > 1:
+            raise ConfigError(
+                f"dqn: compile=true in {context.workers.size} processes; allowed is false, or one process"
+            )
         if config.compile and can_compile(self.device, self.name):
             # No CUDA graphs here: torch's optimiser would read gradients that the next graph overwrites.
             self._loss = partial(compiled(DQN._temporal_difference, self.device, graphs=False), self)
@@ -85,13 +91,17 @@ class DQN:
                 f"dqn: replay_capacity={config.replay_capacity} x {self.num_agents} agents; allowed are fewer than "
                 f"{MAX_TOTAL} transitions"
             )
-        self.memory = ReplayMemory(config.replay_capacity, self.num_envs, self.num_agents, self._width, self.device)
+        self._share, self._workers = SlotShare(context), context.workers
+        # all processes together hold what one with all lanes would
+        capacity = config.replay_capacity // self._share.total_envs * self.num_envs or config.replay_capacity
+        self.memory = ReplayMemory(capacity, self.num_envs, self.num_agents, self._width, self.device)
         shape = (self.num_agents,) if self._separate else ()
-        self._observation_moments = RunningMoments((*shape, self._width), self.device)
-        self._reward_moments = RunningMoments(shape, self.device)
+        self._observation_moments = RunningMoments((*shape, self._width), self.device, self._workers)
+        self._reward_moments = RunningMoments(shape, self.device, self._workers)
 
         self._one_hot = torch.eye(self.num_agents, device=self.device)
-        self._explore_keys = lane_keys(context.seed, self.num_envs, device=self.device)
+        first = context.first_lane
+        self._explore_keys = lane_keys(context.seed, self.num_envs, first_lane=first, device=self.device)
         self._replay_keys = lane_keys(context.seed, config.batch_size, device=self.device)
         self._explore_words: tuple[int, Tensor] | None = None
         self._replay_words: tuple[int, Tensor] | None = None
@@ -111,7 +121,7 @@ class DQN:
     def epsilon(self) -> float:
         """Share of random actions now, by the linear schedule."""
         config = self.config
-        steps = self._learn_calls * self.num_envs
+        steps = self._learn_calls * self._share.total_envs
         if steps >= config.exploration_steps:
             return config.epsilon_end
         progress = steps / config.exploration_steps
@@ -171,13 +181,13 @@ class DQN:
         """
         self._store(transition)
         self._learn_calls += 1
-        if self._learn_calls * self.num_envs < self.config.learning_starts:
+        if self._learn_calls * self._share.total_envs < self.config.learning_starts:
             return {}
         for _ in range(self.config.updates_per_step):
-            measured = self._update()
+            means, norm = self._update()
         if self._learn_calls % self.config.log_every:
             return {}
-        loss, gradient_norm, value = torch.stack(measured).tolist()
+        loss, value, gradient_norm = torch.cat((self._workers.add(means), norm)).tolist()
         return {"loss": loss, "gradient_norm": gradient_norm, "q_mean": value, "epsilon": self.epsilon}
 
     @torch.no_grad()
@@ -200,33 +210,45 @@ class DQN:
     def _sample(self) -> tuple[Batch, Tensor | None]:
         """A minibatch drawn uniformly with replacement: `[B, P, ...]` for separate networks.
 
-        For a shared network `[B, ...]`, and the agent `[B]` of each row.
+        For a shared network `[B, ...]`, and the agent `[B]` of each row. Of several processes each has its part of it.
         """
         period, part = divmod(self._updates, _WORDS)
         if self._replay_words is None or self._replay_words[0] != period:
             self._replay_words = (period, draw(self._replay_keys, period, Purpose.REPLAY))
-        words = self._replay_words[1][part]
+        words, size = self._replay_words[1][part], self.memory.size * self._workers.size
         if self._separate:
-            return self.memory.by_slot(below(words, self.memory.size)), None
-        index = below(words, self.memory.size * self.num_agents)
-        return self.memory.by_transition(index), index % self.num_agents
+            return self.memory.by_slot(self._share.own(below(words, size))[0]), None
+        index = below(words, size * self.num_agents)
+        agent = index % self.num_agents
+        if self._workers.size > 1:
+            slot, which = self._share.own(index // self.num_agents)
+            agent = agent.index_select(0, which)
+            index = slot * self.num_agents + agent
+        return self.memory.by_transition(index), agent
 
-    def _update(self) -> tuple[Tensor, Tensor, Tensor]:
-        """One gradient step of every network; returns loss, gradient norm and mean Q on the device, `[]` each."""
+    def _update(self) -> tuple[Tensor, Tensor]:
+        """One gradient step of every network; returns loss and mean Q of this process's rows, and the gradient norm.
+
+        On the device, `[2]` and `[1]`; the first are parts of means over the rows of all processes.
+        """
         batch, agent = self._sample()
         loss, value = self._loss(batch, agent)
         self.optimiser.zero_grad(set_to_none=True)
         # The sum over networks leaves each network the gradient that it would have alone.
         loss.sum().backward()
+        if self._workers.size > 1:
+            for parameter in self._parameters:
+                assert parameter.grad is not None
+                self._workers.add(parameter.grad)
         norm = clip_network_gradients(self._parameters, self.config.max_gradient_norm)
         self.optimiser.step()
         self._updates += 1
         if self._updates % self.config.target_interval == 0:
             self._update_target()
-        return loss.detach().mean(), norm.mean(), value.detach()
+        return torch.stack((loss.detach().mean(), value.detach())), norm.mean().unsqueeze(0)
 
     def _temporal_difference(self, batch: Batch, agent: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Loss of each network, `[N]`, and mean value of the actions taken, `[]`."""
+        """Loss of each network, `[N]`, and mean value of the actions taken, `[]`: this process's part of the means."""
         action = self._by_network(batch.action).unsqueeze(-1)
         target = self._target_value(batch, agent)
         value = self.online(self._features(batch.observation, agent)).gather(-1, action).squeeze(-1)
@@ -234,7 +256,8 @@ class DQN:
             error = functional.smooth_l1_loss(value, target, reduction="none")
         else:
             error = (value - target).square()
-        return error.mean(dim=1), value.mean()
+        rows = self.config.batch_size
+        return error.sum(dim=1) / rows, value.sum() / (rows * self.num_networks)
 
     @torch.no_grad()
     def _target_value(self, batch: Batch, agent: Tensor | None) -> Tensor:
@@ -277,12 +300,16 @@ class DQN:
             ConfigError: the saved memory does not fit this agent's.
         """
         self.memory.load_state_dict(state["memory"])
-        self.online.load_state_dict(state["online"])
+        self.load_policy(state)
         self.target.load_state_dict(state["target"])
         self.optimiser.load_state_dict(deepcopy(state["optimiser"]))
-        self._observation_moments.load_state_dict(state["observation_moments"])
         self._reward_moments.load_state_dict(state["reward_moments"])
         self._explorations = state["explorations"]
         self._updates = state["updates"]
         self._learn_calls = state["learn_calls"]
         self._explore_words = self._replay_words = None
+
+    def load_policy(self, state: dict[str, Any]) -> None:
+        """Of `state_dict()` only what acting without exploring needs; the rest may be of other lanes or processes."""
+        self.online.load_state_dict(state["online"])
+        self._observation_moments.load_state_dict(state["observation_moments"])

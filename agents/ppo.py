@@ -36,6 +36,7 @@ from gridmarl.agents.ppo_step import (
 )
 from gridmarl.agents.registry_options import from_options
 from gridmarl.agents.replay import RunningMoments
+from gridmarl.agents.sharing import SlotShare, standardised
 from gridmarl.errors import ActionError, ConfigError
 from gridmarl.protocols import AgentContext, Transition
 from gridmarl.random import Purpose, draw, lane_keys
@@ -63,6 +64,7 @@ class PPO:
 
     name = "ppo"
     learns = True
+    data_parallel = True
 
     def __init__(self, context: AgentContext) -> None:
         self.config = config = from_options(PPOConfig, context.options, "ppo")
@@ -73,7 +75,9 @@ class PPO:
         self._num_outputs = spec.size if self._continuous else spec.num_actions
         self._separate = config.policy == "independent"
         self.num_networks = self.num_agents if self._separate else 1
-        self._slots = config.rollout_steps * self.num_envs
+        self._share = SlotShare(context)
+        self._workers = context.workers
+        self._slots = config.rollout_steps * self._share.total_envs  # of all processes
         if config.minibatches > self._slots:
             raise ConfigError(
                 f"ppo: minibatches={config.minibatches}; allowed are up to rollout_steps x lanes = {self._slots}"
@@ -88,15 +92,17 @@ class PPO:
         weights = LossWeights(config.clip, config.value_clip, config.value_weight, config.entropy_weight)
         self._settings = StepSettings(self.layout, weights, config.max_gradient_norm)
         self._actor = partial(evaluate, self.parts.actor, config.activation)
-        self._step = partial(gradient_step_, self.parameters, self.parts)
+        self._step = partial(gradient_step_, self.parameters, self.parts, self._workers)
+        if config.compile and self._workers.size > 1:
+            raise ConfigError(f"ppo: compile=true in {self._workers.size} processes; allowed is false, or one process")
         if config.compile and can_compile(self.device, self.name):
             keep_in_place(self.parameters, *self.adam)
             self._actor = partial(compiled(actor_to_compile, self.device), self.layout, self.parameters)
             self._step = partial(compiled(step_to_compile, self.device), self.parameters)
 
         shape = (self.num_agents,) if self._separate else ()
-        self._observation_moments = RunningMoments((*shape, self._width), self.device)
-        self._reward_moments = RunningMoments(shape, self.device)
+        self._observation_moments = RunningMoments((*shape, self._width), self.device, self._workers)
+        self._reward_moments = RunningMoments(shape, self.device, self._workers)
         self._rollout = empty_rollout(
             config.rollout_steps,
             (self.num_envs, self.num_agents),
@@ -110,7 +116,8 @@ class PPO:
 
         self._one_hot = torch.eye(self.num_agents, device=self.device)
         # The lanes' keys once per step of a rollout: one draw serves a whole rollout.
-        self._explore_keys = lane_keys(context.seed, self.num_envs, device=self.device).repeat(1, config.rollout_steps)
+        keys = lane_keys(context.seed, self.num_envs, first_lane=context.first_lane, device=self.device)
+        self._explore_keys = keys.repeat(1, config.rollout_steps)
         self._shuffle_keys = lane_keys(context.seed, self._slots, device=self.device)
         self._noise: tuple[int, Tensor] | None = None
         self._explorations = 0  # act(explore=True) calls
@@ -241,7 +248,7 @@ class PPO:
 
     def _rate(self) -> float:
         """Learning rate now."""
-        steps = self._learn_calls * self.num_envs
+        steps = self._learn_calls * self._share.total_envs
         left = max(0.0, 1.0 - steps / self.config.anneal_steps) if self.config.anneal_steps else 1.0
         return self.config.learning_rate * left
 
@@ -254,10 +261,11 @@ class PPO:
         scales = adam_scales(self._gradient_steps + 1, steps, self._rate()).to(self.device).unbind()
         measured: dict[str, Tensor] = {}
         for epoch in range(config.epochs):
-            for part, rows in enumerate(self._minibatches(columns, self._shuffled(epoch)), epoch * config.minibatches):
+            minibatches = self._minibatches(columns, epoch)
+            for part, (rows, share) in enumerate(minibatches, epoch * config.minibatches):
                 if part == steps - 1:
-                    measured = self._measure(rows)
-                norms = self._step(self.adam, scales[part], rows, self._settings)
+                    measured = self._measure(rows, share)
+                norms = self._step(self.adam, scales[part], rows, self._settings, *share)
         self._gradient_steps += steps
         self._update_moments(self._rollout.observation)
         actor_norm, critic_norm = norms.mean(dim=1).unbind()
@@ -283,9 +291,7 @@ class PPO:
         )
         target = advantage + value
         if config.normalise_advantages:
-            over = (0, 1) if self._separate else (0, 1, 2)
-            deviation, mean = torch.std_mean(advantage, dim=over, keepdim=True, correction=0)
-            advantage = (advantage - mean) / (deviation + 1e-8)
+            advantage = standardised(advantage, (0, 1) if self._separate else (0, 1, 2), self._share)
         outputs = evaluate(self.parts.actor, config.activation, self._rows(features))
         log_prob, _ = log_prob_and_entropy(outputs, self.parts.log_std, self._rows(rollout.sample))
         by_slot = [
@@ -307,33 +313,47 @@ class PPO:
         value = evaluate(self.parts.critic, self.config.activation, seen)
         return self._steps(value.flatten(1), features.shape[:3])
 
-    def _shuffled(self, epoch: int) -> Tensor:
-        """Order of the slots in this epoch, `[S]` int64: that of random words (ties keep their order)."""
+    def _shuffled(self, epoch: int) -> tuple[Tensor, list[int], list[float]]:
+        """This process's slots in the order of this epoch, `[S]` int64: that of random words (ties keep their order).
+
+        Also where its minibatches begin and end, and which share of each it has.
+        """
         index, word = divmod(epoch, _WORDS)
         words = draw(self._shuffle_keys, self._updates, Purpose.REPLAY, index=index)[word]
-        return words.argsort(stable=True)
+        parts = self.config.minibatches
+        bounds = [self._slots * part // parts for part in range(parts + 1)]
+        order, own = self._share.own_parts(words.argsort(stable=True), bounds)
+        shares = [(b - a) / (d - c) for (a, b), (c, d) in zip(pairwise(own), pairwise(bounds), strict=True)]
+        return order, own, shares
 
-    def _minibatches(self, columns: Rows, order: Tensor) -> Iterator[Rows]:
-        """What `_prepare` returns, by the given order of slots, as rows `[N, B, ...]` of each minibatch."""
-        features = self._split(columns.features, order, by_agent=not self._separate)
+    def _minibatches(self, columns: Rows, epoch: int) -> Iterator[tuple[Rows, tuple[float, ...]]]:
+        """What `_prepare` returns as rows `[N, B, ...]` of each minibatch, and which share of it they are.
+
+        The share is left out in the only process, where it is all.
+        """
+        order, bounds, shares = self._shuffled(epoch)
+        features = self._split(columns.features, order, bounds, by_agent=not self._separate)
         seen = features
         if columns.seen is not columns.features:
-            seen = [x.expand(self.num_networks, -1, -1) for x in self._split(columns.seen, order, by_agent=False)]
-        rest = (self._split(column, order, by_agent=not self._separate) for column in columns[2:])
-        return map(Rows, features, seen, *rest)
+            parts = self._split(columns.seen, order, bounds, by_agent=False)
+            seen = [x.expand(self.num_networks, -1, -1) for x in parts]
+        rest = (self._split(column, order, bounds, by_agent=not self._separate) for column in columns[2:])
+        told = [(share,) if self._workers.size > 1 else () for share in shares]
+        return zip(map(Rows, features, seen, *rest), told, strict=True)
 
-    def _split(self, column: Tensor, order: Tensor, *, by_agent: bool) -> Sequence[Tensor]:
-        parts = self.config.minibatches
+    def _split(self, column: Tensor, order: Tensor, bounds: Sequence[int], *, by_agent: bool) -> Sequence[Tensor]:
         column = column.index_select(1, order)
         each = self.num_agents if by_agent else 1
-        bounds = [each * (self._slots * part // parts) for part in range(parts + 1)]
         if by_agent:
             column = column.flatten(1, 2)
-        minibatches: Sequence[Tensor] = column.split([end - at for at, end in pairwise(bounds)], dim=1)
+        minibatches: Sequence[Tensor] = column.split([each * (end - at) for at, end in pairwise(bounds)], dim=1)
         return minibatches
 
-    def _measure(self, rows: Rows) -> dict[str, Tensor]:
-        """The terms of the loss and what else tells how learning goes, means over rows and networks."""
+    def _measure(self, rows: Rows, share: tuple[float, ...] = ()) -> dict[str, Tensor]:
+        """The terms of the loss and what else tells how learning goes, means over rows and networks.
+
+        Of several processes: the mean of theirs, by their shares of the rows.
+        """
         config, (actor, log_std, critic) = self.config, self.parts
         outputs = evaluate(actor, config.activation, rows.features)
         log_prob, entropy = log_prob_and_entropy(outputs, log_std, rows.sample)
@@ -346,7 +366,11 @@ class PPO:
             "entropy": entropy,
             "explained_variance": explained.masked_fill(variance < 1e-8, 0.0),
         }
-        return {name: term.mean() for name, term in terms.items()}
+        means = {name: term.mean() for name, term in terms.items()}
+        if not share:
+            return means
+        together = self._workers.add(torch.stack(list(means.values())).nan_to_num(0.0) * share[0])
+        return dict(zip(means, together.unbind(), strict=True))
 
     @torch.no_grad()
     def _update_moments(self, observation: Tensor) -> None:
@@ -377,9 +401,7 @@ class PPO:
         Raises:
             ConfigError: the saved networks or the saved rollout do not fit this agent's.
         """
-        if "parameters" not in state or state["parameters"].shape != self.parameters.shape:
-            found = tuple(state["parameters"].shape) if "parameters" in state else "none"
-            raise ConfigError(f"saved networks: {found}; allowed is {tuple(self.parameters.shape)}")
+        self.load_policy(state)
         saved = state["rollout"]
         position = saved["observation"].shape[0]
         for name, stored in self._rollout._asdict().items():
@@ -391,16 +413,26 @@ class PPO:
         for name, stored in self._rollout._asdict().items():
             stored[: saved[name].shape[0]].copy_(saved[name])
         self._position = position
-        self.parameters.copy_(state["parameters"])
         for name, moment in self.adam._asdict().items():
             moment.copy_(state["adam"][name])
-        self._observation_moments.load_state_dict(state["observation_moments"])
         self._reward_moments.load_state_dict(state["reward_moments"])
         self._sample = None if state["sample"] is None else state["sample"].clone()
         self._explorations = state["explorations"]
         self._updates = state["updates"]
         self._gradient_steps = state["gradient_steps"]
         self._learn_calls = state["learn_calls"]
+
+    def load_policy(self, state: dict[str, Any]) -> None:
+        """Of `state_dict()` only what acting without exploring needs; the rest may be of other lanes or processes.
+
+        Raises:
+            ConfigError: the saved networks do not fit this agent's.
+        """
+        if "parameters" not in state or state["parameters"].shape != self.parameters.shape:
+            found = tuple(state["parameters"].shape) if "parameters" in state else "none"
+            raise ConfigError(f"saved networks: {found}; allowed is {tuple(self.parameters.shape)}")
+        self.parameters.copy_(state["parameters"])
+        self._observation_moments.load_state_dict(state["observation_moments"])
 
 
 class MAPPO(PPO):

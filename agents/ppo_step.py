@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gridmarl.agents.ppo_loss import LossWeights, Rows, policy_gradient, value_gradient
 from gridmarl.agents.ppo_networks import NetworkLayout, Parts, backward, evaluate, forward
+from gridmarl.protocols import Alone, Workers
 
 BETAS = (0.9, 0.999)
 EPSILON = 1e-5  # Huang et al., 2022, detail 3
@@ -77,22 +78,34 @@ def adam_(flat: Tensor, found: Tensor, state: AdamState, scales: Tensor) -> None
 
 
 def gradient_step_(
-    flat: Tensor, parts: Parts, state: AdamState, scales: Tensor, rows: Rows, settings: StepSettings
+    flat: Tensor,
+    parts: Parts,
+    workers: Workers,
+    state: AdamState,
+    scales: Tensor,
+    rows: Rows,
+    settings: StepSettings,
+    share: float = 1.0,
 ) -> Tensor:
     """One gradient step of all networks, in place; returns the gradient norms of actors and critics, `[2, N]`.
 
     Args:
         flat: numbers of all networks, `[N, 1, K]`.
         parts: views of them.
+        workers: processes that take the step together, each with its rows.
+        share: of the minibatch's rows that this process has; there may be none.
     """
-    found, norms = clipped(gradient(parts, rows, settings), settings)
+    found = gradient(parts, rows, settings) if rows.features.shape[1] else torch.zeros_like(flat)
+    if workers.size > 1:
+        found = workers.add(found * share)
+    found, norms = clipped(found, settings)
     adam_(flat, found, state, scales)
     return norms
 
 
 def step_to_compile(flat: Tensor, state: AdamState, scales: Tensor, rows: Rows, settings: StepSettings) -> Tensor:
     """`gradient_step_` without views among its arguments, which a compiled graph would have to tell apart."""
-    return gradient_step_(flat, settings.layout.parts(flat), state, scales, rows, settings)
+    return gradient_step_(flat, settings.layout.parts(flat), Alone(), state, scales, rows, settings)
 
 
 def actor_to_compile(layout: NetworkLayout, flat: Tensor, features: Tensor) -> Tensor:

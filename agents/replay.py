@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gridmarl.errors import ConfigError
+from gridmarl.protocols import Workers
 
 
 class Batch(NamedTuple):
@@ -90,25 +91,26 @@ class ReplayMemory:
 
 
 class RunningMoments:
-    """Mean and standard deviation of everything seen so far, in float64 on the device (Chan et al., 1979).
+    """Mean and standard deviation of everything seen so far by all processes, in float64 (Chan et al., 1979).
 
     Constant entries (deviation below `1e-8`) have scale 1, so that they normalise to 0 instead of noise.
     """
 
-    def __init__(self, shape: tuple[int, ...], device: torch.device) -> None:
+    def __init__(self, shape: tuple[int, ...], device: torch.device, workers: Workers) -> None:
         self.count = 0
+        self._workers = workers
         self._mean = torch.zeros(shape, dtype=torch.float64, device=device)
         self._squares = torch.zeros(shape, dtype=torch.float64, device=device)
         self._refresh()
 
     def update(self, samples: Tensor) -> None:
-        """Take in samples `[M, *shape]`."""
-        values = samples.to(torch.float64)
-        new = samples.shape[0]
+        """Take in samples `[M, *shape]`, of every process as many."""
+        values, workers = samples.to(torch.float64), self._workers
+        new = samples.shape[0] * workers.size
         total = self.count + new
-        mean = values.mean(dim=0)
+        mean = workers.add(values.mean(dim=0)) / workers.size
         delta = mean - self._mean
-        self._squares += (values - mean).square_().sum(dim=0) + delta.square() * (self.count * new / total)
+        self._squares += workers.add((values - mean).square_().sum(dim=0)) + delta.square() * (self.count * new / total)
         self._mean += delta * (new / total)
         self.count = total
         self._refresh()

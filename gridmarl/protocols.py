@@ -157,7 +157,11 @@ class AgentContext:
 
 @runtime_checkable
 class Agent(Protocol):
-    """A policy for all agents of all lanes at once; learning agents override `learn`."""
+    """A policy for all agents of all lanes at once; learning agents override `learn`.
+
+    An agent may also have `load_policy(state)`, which takes from a `state_dict` only what acting without exploring
+    needs: comparisons then read no replay memory.
+    """
 
     name: str
     learns: bool

@@ -220,7 +220,7 @@ def train(
 
     started, first_step = time.monotonic(), run.env_steps
     with (
-        StopRequest() as stop,
+        StopRequest(patient=workers.size > 1) as stop,
         MetricsLog(run_dir, run.env_steps, config.tensorboard) if first else nullcontext() as log,
         ProgressBar(config.total_steps, run.env_steps, config.progress if first else "off") as bar,
     ):
@@ -267,7 +267,7 @@ def _check(
         raise ConfigError(f"train: device={config.device!r}; the environment is on {str(env.device)!r}")
     if eval_env is not None and evaluate is not None:
         raise ConfigError("train: eval_env and evaluate; allowed is one of them")
-    if config.eval_interval and eval_env is None and evaluate is None:
+    if config.eval_interval and eval_env is None and evaluate is None and workers.rank == 0:
         raise ConfigError(
             f"train: eval_interval={config.eval_interval} without eval_env or evaluate; allowed is 0, or give one"
         )

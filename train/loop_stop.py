@@ -12,14 +12,19 @@ class StopRequest:
     """Turns the first Ctrl-C (SIGINT) or SIGTERM into a flag, read between steps; a second one interrupts at once.
 
     Outside the main thread Python delivers no signals; there it does nothing.
+
+    Args:
+        patient: leave it at the flag whatever follows. Processes that train together must leave the loop at the same
+            step, and whoever started them may signal twice.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, patient: bool = False) -> None:
         self.requested = False
+        self._patient = patient
         self._previous: dict[int, Any] = {}
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
+        if self.requested and not self._patient:
             raise KeyboardInterrupt
         self.requested = True
 

@@ -68,7 +68,8 @@ class SeedFolder:
         if not path.is_file():
             told = "a run with evaluations keeps one" if kept == "best" else "the run has not got that far"
             raise DataError(f"{path}: there is no such checkpoint ({told})")
-        agent.load_state_dict(load_checkpoint(path, env.device)["agent"])
+        load: Callable[[dict[str, Any]], None] = getattr(agent, "load_policy", agent.load_state_dict)
+        load(load_checkpoint(path, env.device)["agent"])
         return agent
 
 

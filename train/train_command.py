@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from gridmarl.errors import ConfigError
+from gridmarl.protocols import Alone, Workers
 from gridmarl.train.contest import Contender, Contest, Reference, heuristic, hold, reference
 from gridmarl.train.evaluation import Levels, levels_of
 from gridmarl.train.figures import learning_curve
@@ -21,6 +23,7 @@ from gridmarl.train.seeds import train_seeds
 from gridmarl.train.tables import print_notes, print_rows, results_console, seeds_table
 from gridmarl.train.train_options import Train, evaluation_seed, seed_folder
 from gridmarl.train.train_run import SeedRun, TrainingMarket, add_evaluation, prepare, train_seed, training_market
+from gridmarl.train.workers import local_device, started_by_torchrun, torch_workers
 
 
 def run_train(options: Train) -> int:
@@ -28,11 +31,28 @@ def run_train(options: Train) -> int:
 
     With several seeds each has a folder of its own with config.json, metrics.csv and checkpoints.
     """
-    console = results_console()
     options.check()
     torch.set_num_threads(options.threads)
+    if not started_by_torchrun():
+        return _run(options, Alone())
+    if options.seeds:
+        raise ConfigError("--seeds in processes that train together; allowed is --seed, or a start without torchrun")
+    options = replace(options, device=local_device(options.device))
+    with torch_workers(options.device) as workers:
+        return _run(options, workers) if workers.rank == 0 else _help(options, workers)
+
+
+def _help(options: Train, workers: Workers) -> int:
+    """Train this process's lanes; the first process does all else."""
+    run = prepare(options, training_market(options), options.seed, None, workers)
+    result = train_seed(run, options.run_dir or Path("unused"), options.resume)
+    return 130 if result.interrupted else 0
+
+
+def _run(options: Train, workers: Workers) -> int:
+    console = results_console()
     market = training_market(options)
-    first = prepare(options, market, options.all_seeds[0], None)
+    first = prepare(options, market, options.all_seeds[0], None, workers)
     # what can be refused has been, and all that follows costs time: nothing is left behind by bad input
     levels = None
     if first.agent.learns and options.eval_every:

@@ -11,7 +11,7 @@ from typing import Any
 from gridmarl.agents.registry import needs_discrete_actions
 from gridmarl.envs.two_stage_dr.batched import BatchedTwoStageDR
 from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
-from gridmarl.protocols import Agent
+from gridmarl.protocols import Agent, Alone, Workers
 from gridmarl.scenarios.scenario import Scenario
 from gridmarl.train.config import TrainConfig
 from gridmarl.train.evaluation import Levels, MarketEvaluation
@@ -19,6 +19,7 @@ from gridmarl.train.loop import TrainProgress, TrainResult, build_agent, train
 from gridmarl.train.options import parse_settings
 from gridmarl.train.run_folder import describe_run, describe_scenario
 from gridmarl.train.train_options import VALIDATION_SEED, Train
+from gridmarl.train.workers import share_of
 
 
 @dataclass(frozen=True)
@@ -90,21 +91,28 @@ class SeedRun:
     env: BatchedTwoStageDR
     agent: Agent
     config: RunConfig
+    workers: Workers
     evaluate: MarketEvaluation | None = None
 
 
-def prepare(options: Train, market: TrainingMarket, seed: int, levels: Levels | None) -> SeedRun:
+def prepare(
+    options: Train, market: TrainingMarket, seed: int, levels: Levels | None, workers: Workers | None = None
+) -> SeedRun:
     """Build all that can be refused: environment, settings, agent and its options.
 
     Args:
         levels: of the evaluations during training; None: none are built yet, or there are none.
+        workers: processes that train together, each with its share of the lanes.
     """
-    env = options.batched(market.params, market.training, options.lanes, ledger=options.ledger)
+    workers = workers or Alone()
+    lanes = share_of(options.lanes, workers)
+    first = workers.rank * lanes
+    env = options.batched(market.params, market.training, lanes, ledger=options.ledger, first_lane=first)
     config = run_config(options, market, seed, env.env_id)
-    agent = build_agent(env, config)
+    agent = build_agent(env, config, workers)
     if not agent.learns:
         config = replace(config, eval_interval=0)  # nothing changes: the comparison at the end says it all
-    run = SeedRun(env, agent, config)
+    run = SeedRun(env, agent, config, workers)
     if levels is not None:
         add_evaluation(options, market, run, levels)
     return run
@@ -121,4 +129,13 @@ def train_seed(
     run: SeedRun, folder: Path, resume: bool, on_progress: Callable[[TrainProgress], None] | None = None
 ) -> TrainResult:
     """The loop of one seed; see `gridmarl.train.loop.train`."""
-    return train(run.env, run.agent, run.config, folder, on_progress=on_progress, evaluate=run.evaluate, resume=resume)
+    return train(
+        run.env,
+        run.agent,
+        run.config,
+        folder,
+        on_progress=on_progress,
+        evaluate=run.evaluate,
+        resume=resume,
+        workers=run.workers,
+    )

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any, cast
 
 import torch
@@ -33,9 +33,15 @@ class TorchWorkers:
         dist.all_reduce(values)
         return values
 
-    def close(self) -> None:
-        """Leave the group."""
-        dist.destroy_process_group()
+
+@contextmanager
+def torch_workers(device: str) -> Iterator[TorchWorkers]:
+    """Join the group of processes that `torchrun` has started, and leave it at the end."""
+    try:
+        yield TorchWorkers(torch.device(device))
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
 
 def started_by_torchrun(environment: Mapping[str, str] = os.environ) -> bool:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from gridmarl.agents.replay import Batch, ReplayMemory, RunningMoments
 from gridmarl.errors import ConfigError
+from gridmarl.protocols import Alone
 
 CPU = torch.device("cpu")
 
@@ -79,18 +80,18 @@ def test_refuses_too_small_and_other_memories() -> None:
 def test_moments_equal_those_of_all_samples() -> None:
     generator = torch.Generator().manual_seed(5)
     samples = torch.randn(30, 2, 3, generator=generator) * 4.0 + 100.0
-    moments = RunningMoments((2, 3), CPU)
+    moments = RunningMoments((2, 3), CPU, Alone())
     for part in samples.split([1, 4, 25]):
         moments.update(part)
     expected = (samples.double() - samples.double().mean(0)) / samples.double().std(0, correction=0)
     torch.testing.assert_close(moments.normalise(samples).double(), expected, atol=1e-5, rtol=1e-5)
-    copy = RunningMoments((2, 3), CPU)
+    copy = RunningMoments((2, 3), CPU, Alone())
     copy.load_state_dict(moments.state_dict())
     assert torch.equal(copy.normalise(samples), moments.normalise(samples))
 
 
 def test_constant_entries_normalise_to_zero_and_outliers_are_clamped() -> None:
-    moments = RunningMoments((2,), CPU)
+    moments = RunningMoments((2,), CPU, Alone())
     moments.update(torch.tensor([[3.0, -1.0], [3.0, 1.0]]))
     seen = moments.normalise(torch.tensor([[3.0, 1e6]]))
     assert seen.tolist() == [[0.0, 10.0]]
