@@ -10,7 +10,7 @@ from gridmarl.train.compare_runs import play_policies
 from gridmarl.train.exploitability_table import NOTES as EXPLOITABILITY_NOTES
 from gridmarl.train.figures import colours_of
 from gridmarl.train.logging_ import read_metrics
-from gridmarl.train.options import MarketOptions
+from gridmarl.train.options import MarketOptions, check_range
 from gridmarl.train.policies import Policies, load_policies
 from gridmarl.train.report_figures import (
     Curves,
@@ -39,6 +39,7 @@ from gridmarl.train.report_tables import (
     LedgerCheck,
     balance_cells,
     check_ledger,
+    energy_table,
     exploitability_cells,
     ledger_table,
     operator_cells,
@@ -52,6 +53,8 @@ from gridmarl.train.tables import NOTES, SEEDS_NOTE
 from gridmarl.train.train_options import Train
 
 LEDGER_FILE = "ledger.bin"
+PLAYED = "Played for this page"
+"""Name of the runs' outcome, where there are others beside it."""
 
 
 @dataclass(frozen=True)
@@ -94,11 +97,13 @@ class Content:
     outcomes: Sequence[OutcomePart]
     learning: Picture | None
     hours: Sequence[HourPart]
+    hours_of: str
     balances: Picture | None
     balance_table: Cells | None
     exploitability: Cells | None
     ledgers: Sequence[LedgerCheck]
     ledger_table: Cells | None
+    ledger_energy: Cells | None
     ledger_note: str
     diagnostics: Picture | None
     settings: tuple[Cells, Cells] | None
@@ -138,24 +143,27 @@ def gather(sources: Sources, wanted: Wanted) -> Content:
     policies = load_policies(wanted.market, [run.folder for run in runs], wanted.kept) if runs else None
     named = dict(zip((item.name for item in policies.contenders), runs, strict=True)) if policies else {}
     played = play_runs(policies, named, wanted) if policies else None
-    outcomes = [played.outcome] if played else []
+    outcomes = [replace(played.outcome, name=PLAYED if comparisons else "")] if played else []
     outcomes += [_named(outcome, item, len(sources.runs)) for item in comparisons for outcome in item.outcomes()]
     curves, levels = _curves(named, comparisons, wanted, notes)
     exploitability = _exploitability(named, comparisons)
-    parts = _Parts(outcomes, played, curves, levels, _ledger_files(named, comparisons))
+    episodes = _evaluated(named, policies if played else None)
+    parts = _Parts(outcomes, played, curves, levels, episodes, _ledger_files(named, comparisons))
     with stage_bar("figures and ledgers", parts.count, "parts", wanted.market.progress) as advance:
         return Content(
-            title=" and ".join([*named, *(item.name for item in comparisons)]),
+            title=", ".join([*named, *(item.name for item in comparisons)]),
             sentence=_sentence(policies, comparisons, outcomes),
             notes=notes,
             outcomes=parts.outcomes(advance),
             learning=parts.learning(advance),
             hours=parts.hours(advance),
+            hours_of=played.views[1].label if played else "",
             balances=parts.balances(advance),
             balance_table=balance_cells(played.views) if played else None,
             exploitability=exploitability,
             ledgers=(checks := parts.ledgers(advance)),
             ledger_table=ledger_table(checks) if checks else None,
+            ledger_energy=energy_table(checks),
             ledger_note=_ledger_note(named),
             diagnostics=parts.diagnostics(advance),
             settings=settings_tables(named) if named else None,
@@ -183,6 +191,8 @@ def play_runs(policies: Policies, named: Mapping[str, Run], wanted: Wanted) -> P
     ]
     if not contenders:
         return None
+    for hour in wanted.hours:
+        check_range("hours", hour, 0, policies.params.horizon_hours - 1)
     first = next(iter(named.values()))
     lanes = wanted.lanes or int(first.config.options.get("eval_lanes", Train.eval_lanes))
     policies = replace(policies, contenders=tuple(contenders))
@@ -228,6 +238,21 @@ def _curves(
     return curves, found[0] if found else {}
 
 
+def _evaluated(named: Mapping[str, Run], policies: Policies | None) -> str:
+    """Which episodes the learning curves are of, and that the table's are others."""
+    seeds = {run.config.eval_seed for run in named.values() if run.config.eval_interval}
+    lanes = {run.config.options.get("eval_lanes", Train.eval_lanes) for run in named.values()}
+    if len(seeds) != 1 or len(lanes) != 1:
+        return ""
+    told = f"Evaluated on {lanes.pop()} validation episodes (seed {seeds.pop()}), the same every time"
+    if policies is None:
+        return f"{told}."
+    return (
+        f"{told}; the verdict is on other episodes (seed {policies.eval_seed}), whose prices and weather leave other "
+        "shares to gain, so the two differ."
+    )
+
+
 def _exploitability(named: Mapping[str, Run], comparisons: Sequence[Comparison]) -> Cells | None:
     tables = []
     for name, folder, summary in (
@@ -242,23 +267,23 @@ def _exploitability(named: Mapping[str, Run], comparisons: Sequence[Comparison])
     return replace(kept[0], lines=[line for table in kept for line in table.lines]) if kept else None
 
 
-def _ledger_files(named: Mapping[str, Run], comparisons: Sequence[Comparison]) -> dict[str, Path]:
-    files = {
-        f"{name}, seed {seed.seed}" if len(run.seeds) > 1 else name: seed.folder / LEDGER_FILE
+def _seed_folders(named: Mapping[str, Run]) -> dict[str, Path]:
+    """The folder of each seed, by what a table calls it."""
+    return {
+        f"{name}, seed {seed.seed}" if len(run.seeds) > 1 else name: seed.folder
         for name, run in named.items()
         for seed in run.seeds
     }
+
+
+def _ledger_files(named: Mapping[str, Run], comparisons: Sequence[Comparison]) -> dict[str, Path]:
+    files = {name: folder / LEDGER_FILE for name, folder in _seed_folders(named).items()}
     files |= {f"{item.name}, {path.name}": path for item in comparisons for path in item.ledgers()}
     return {name: path for name, path in files.items() if path.is_file()}
 
 
 def _ledger_note(named: Mapping[str, Run]) -> str:
-    without = [
-        f"{name}, seed {seed.seed}"
-        for name, run in named.items()
-        for seed in run.seeds
-        if not (seed.folder / LEDGER_FILE).is_file()
-    ]
+    without = [name for name, folder in _seed_folders(named).items() if not (folder / LEDGER_FILE).is_file()]
     return f"No ledger: {'; '.join(without)}." if without else ""
 
 
@@ -286,6 +311,7 @@ class _Parts:
     played: Played | None
     curves: Curves
     levels: Levels
+    episodes: str
     files: Mapping[str, Path]
 
     @property
@@ -313,7 +339,7 @@ class _Parts:
         return parts
 
     def learning(self, advance: Callable[[], None]) -> Picture | None:
-        made = learning_picture(self.curves, self.levels)
+        made = learning_picture(self.curves, self.levels, self.episodes)
         advance()
         return made
 

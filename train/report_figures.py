@@ -33,12 +33,16 @@ LEARNING = (
 )
 EXPLORING = ("return", "", "return while exploring, token")
 _NOT_DIAGNOSTIC = {"env_steps", "episodes", "seconds", "return_min", "return_max", "eval_gains_share", "eval_return"}
-LOWEST_SHARE = -1.0
-"""Curves below this share of the gains from trade are cut off: early policies may lose many times what can be won."""
+LOWEST_SHARE, HIGHEST_SHARE = -1.0, 1.08
+"""Limits of learning curves, as shares of the gains from trade: early policies may lose many times what can be won."""
 
 
-def learning_picture(curves: Curves, levels: Levels) -> Picture | None:
-    """Evaluations during training against the optimum, truthful bidding and no market; None before the first one."""
+def learning_picture(curves: Curves, levels: Levels, episodes: str) -> Picture | None:
+    """Evaluations during training against the optimum, truthful bidding and no market; None before the first one.
+
+    Args:
+        episodes: a sentence on which ones the evaluations had.
+    """
     panels = [panel for panel in LEARNING if _last_values(curves, panel[0])]
     if not panels and _last_values(curves, EXPLORING[0]):
         panels = [EXPLORING]
@@ -52,13 +56,13 @@ def learning_picture(curves: Curves, levels: Levels) -> Picture | None:
         for axis, (column, unit, title) in zip(axes, panels, strict=True):
             draw_learning(axis, curves, column, levels.get(unit, {}))
             _draw_seeds(axis, curves, column)
-            _cut_below(axis, unit, levels)
+            _cut_off(axis, curves, column, unit, levels)
             _steps_axis(axis)
             axis.set_title(title)
         legend_below(figure, form.legend)
         return figure
 
-    return picture(draw, _learning_alt(curves, levels, panels), _learning_caption(curves, panels))
+    return picture(draw, _learning_alt(curves, levels, panels), _learning_caption(curves, panels, episodes))
 
 
 def _draw_seeds(axis: Axes, curves: Curves, column: str) -> None:
@@ -68,15 +72,19 @@ def _draw_seeds(axis: Axes, curves: Curves, column: str) -> None:
             axis.plot(*curve_points(metrics, column), color=curve_colour(index), linewidth=0.7, alpha=0.6)
 
 
-def _cut_below(axis: Axes, unit: str, levels: Levels) -> None:
+def _cut_off(axis: Axes, curves: Curves, column: str, unit: str, levels: Levels) -> None:
+    """Limits that show the references apart, whatever an early policy loses or the band of two seeds spans."""
     found = levels.get(unit, {})
-    lowest = None
     if unit == "gains_share":
-        lowest = LOWEST_SHARE
+        zero, one = 0.0, 1.0
     elif {"optimum", "no market"} <= set(found):
-        lowest = found["no market"] + LOWEST_SHARE * (found["optimum"] - found["no market"])
-    if lowest is not None and axis.get_ylim()[0] < lowest:
-        axis.set_ylim(bottom=lowest)
+        zero, one = found["no market"], found["optimum"]
+    else:
+        return
+    seeds = [curve_points(metrics, column)[1] for runs in curves.values() for metrics in runs]
+    highest = max([zero + HIGHEST_SHARE * (one - zero), *(float(values.max()) for values in seeds if len(values))])
+    low, high = axis.get_ylim()
+    axis.set_ylim(max(low, zero + LOWEST_SHARE * (one - zero)), min(high, highest))
 
 
 def _steps_axis(axis: Axes) -> None:
@@ -107,13 +115,13 @@ def _learning_alt(curves: Curves, levels: Levels, panels: Sequence[tuple[str, st
     return f"Learning curves. {'; '.join(parts)}."
 
 
-def _learning_caption(curves: Curves, panels: Sequence[tuple[str, str, str]]) -> str:
+def _learning_caption(curves: Curves, panels: Sequence[tuple[str, str, str]], episodes: str) -> str:
     if panels == [EXPLORING]:
         return "Return while exploring; there were no evaluations."
     several = any(len(runs) > 1 for runs in curves.values())
-    told = "Without exploration, in held-out episodes, the same in every evaluation, but not those of the table."
+    told = f"Policies as they were at each step, without exploration. {episodes}"
     if several:
-        told += " Thick: mean over seeds; band: its 95 % interval; thin: each seed."
+        told += " Thick: mean over seeds; band: its 95 % interval, as far as it fits; thin: each seed."
     seeds = [metrics for runs in curves.values() for metrics in runs]
     shares = [value for metrics in seeds for value in curve_points(metrics, LEARNING[0][0])[1]]
     if shares and min(shares) < LOWEST_SHARE:
@@ -129,7 +137,7 @@ def price_picture(outcome: Outcome, colours: Mapping[str, str]) -> Picture:
         figure = new_figure(form, 3.8 if form.columns > 1 else 4.2)
         axis = figure.subplots()
         draw_price_against_billing_cost(axis, shown, outcome.upstream, colours)
-        legend_below(figure, min(3, form.legend))
+        legend_below(figure, form.legend)
         return figure
 
     means = [f"{name} {profile.price.mean() / UTOK_PER_WH_PER_TOKEN_PER_KWH:.2f}" for name, profile in shown.items()]
@@ -146,7 +154,7 @@ def load_picture(outcome: Outcome, colours: Mapping[str, str]) -> Picture:
         figure = new_figure(form, 3.8 if form.columns > 1 else 4.2)
         axis = figure.subplots()
         draw_load_before_and_after(axis, shown, colours)
-        legend_below(figure, min(3, form.legend))
+        legend_below(figure, form.legend)
         return figure
 
     sums = [
@@ -176,12 +184,13 @@ def market_picture(hour: ChosenHour, views: Sequence[View]) -> Picture:
     def draw(form: Form) -> Figure:
         columns = min(form.columns, len(views))
         rows = -(-len(views) // columns)
-        figure = new_figure(form, 3.5 * rows)
-        axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-        for axis, view, market in zip(axes, views, markets, strict=False):
-            draw_market(axis, market, energy_limit_kwh=widest)
-            axis.set_title(view.label, loc="left", fontweight="bold")
-        _hide(axes[len(views) :])
+        figure = new_figure(form, (3.4 if columns > 1 else 4.0) * rows)
+        panels = figure.subfigures(rows, columns, squeeze=False).flat
+        for panel, view, market in zip(panels, views, markets, strict=False):
+            axis = panel.subplots()
+            draw_market(axis, market, energy_limit_kwh=widest, legend=False)
+            axis.set_title(view.label, fontweight="bold")
+            panel.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize="medium")
         return figure
 
     found = [
@@ -191,7 +200,7 @@ def market_picture(hour: ChosenHour, views: Sequence[View]) -> Picture:
         for view, market in zip(views, markets, strict=True)
     ]
     alt = f"Supply and demand curves, {hour.name}. {'; '.join(found)}."
-    return picture(draw, alt, f"Shown for {' and for '.join(hour.reasons)}.")
+    return picture(draw, alt, f"Shown because {', and '.join(hour.reasons)}.")
 
 
 def _hide(axes: Sequence[Axes]) -> None:
@@ -206,8 +215,9 @@ def balances_picture(views: Sequence[View]) -> Picture:
     def draw(form: Form) -> Figure:
         figure = new_figure(form, 0.5 + 1.9 * len(views))
         axes = figure.subplots(len(views), 1, sharey=True, squeeze=False).flat
+        operator = "operator" if form.columns > 1 else "oper-\nator"
         for axis, view, mean in zip(axes, views, means, strict=True):
-            draw_balances(axis, mean[:-3], [("operator", float(mean[-2]))])
+            draw_balances(axis, mean[:-3], [(operator, float(mean[-2]))])
             axis.set_title(view.label, loc="left")
             axis.set_xlabel("")
             axis.set_ylabel("token")

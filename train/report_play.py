@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from gridmarl.envs.rendering.curves import WH_PER_KWH, MarketHour
 from gridmarl.envs.two_stage_dr.render import market_hour
 from gridmarl.envs.two_stage_dr.step import Settled
-from gridmarl.errors import ConfigError
 from gridmarl.train.comparison import UTOK_PER_WH_PER_TOKEN_PER_KWH
 from gridmarl.train.contest import Contender, heuristic
 from gridmarl.train.policies import Policies
 from gridmarl.train.rollout import play
 from gridmarl.train.stage_bar import stage_bar
+
+ASKED_FOR = "--hours asks for it"
 
 
 @dataclass(frozen=True)
@@ -94,27 +95,24 @@ def choose_hours(
     Args:
         markets: hours of an episode, in order.
         break_even_utok_per_wh: the aggregator's price in each, `[T]`.
-
-    Raises:
-        ConfigError: an hour that the episode does not have.
+        asked: hours of the episode.
     """
     if asked:
-        for hour in asked:
-            if not 0 <= hour < len(markets):
-                raise ConfigError(f"hours: {hour}, allowed are 0 .. {len(markets) - 1}")
-        return [ChosenHour(hour, ("asked for",)) for hour in sorted(set(asked))]
+        return [ChosenHour(hour, (ASKED_FOR,)) for hour in sorted(set(asked))]
     balance = np.array([int(item.buy_wh.sum() - item.sell_wh.sum()) for item in markets])
     shortage = np.array([item.shortage_wh for item in markets])
     gap = np.abs(np.array([item.price_utok_per_wh for item in markets]) - break_even_utok_per_wh)
     found: dict[int, list[str]] = {}
     if shortage.max() > 0:
-        _note(found, shortage, f"the greatest shortage of the episode, {shortage.max() / WH_PER_KWH:.2f} kWh")
+        _note(found, shortage, f"it has the greatest shortage of the episode, {shortage.max() / WH_PER_KWH:.2f} kWh")
     if balance.min() < 0:
         _note(
-            found, -balance, f"the greatest surplus, {-balance.min() / WH_PER_KWH:.2f} kWh more offered than demanded"
+            found,
+            -balance,
+            f"it has the greatest surplus, {-balance.min() / WH_PER_KWH:.2f} kWh more offered than demanded",
         )
     widest = gap.max() / UTOK_PER_WH_PER_TOKEN_PER_KWH
-    _note(found, gap, f"the widest gap to the aggregator's break-even price, {widest:.2f} token/kWh")
+    _note(found, gap, f"it has the widest gap to the aggregator's break-even price, {widest:.2f} token/kWh")
     return [ChosenHour(hour, tuple(reasons)) for hour, reasons in sorted(found.items())]
 
 

@@ -80,8 +80,8 @@ def settings_tables(runs: Mapping[str, Run]) -> tuple[Cells, Cells]:
     changed: list[tuple[str, ...]] = []
     same: list[tuple[str, ...]] = []
     for name in names:
-        if name in ("set", "agent_set", "options", "config", "resume", "run_dir"):
-            continue  # shown by what they came to
+        if name in _NOT_SETTINGS:
+            continue  # or shown by what they came to
         usual = defaults.get(name, "")
         found = [column.get(name, usual) for column in columns.values()]
         line = (name, _shown(usual), *map(_shown, found))

@@ -86,7 +86,8 @@ def legend_below(figure: Figure, columns: int) -> None:
             entries.setdefault(label, handle)
     if entries:
         figure.legend(
-            list(entries.values()), list(entries), loc="outside lower center", ncols=min(columns, len(entries)),
+            list(entries.values()), list(entries), loc="outside lower center",
+            ncols=min(columns, len(entries)) if len(entries) <= columns else min(3, columns),
             frameon=False, fontsize="medium", handlelength=1.8, columnspacing=1.4,
         )  # fmt: skip
 

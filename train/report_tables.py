@@ -156,6 +156,13 @@ def ledger_table(checks: Sequence[LedgerCheck]) -> Cells:
     return Cells("", LedgerCheck.COLUMNS, [item.line for item in checks], left=frozenset({0, 1, 5}))
 
 
+def energy_table(checks: Sequence[LedgerCheck]) -> Cells | None:
+    """What the replay of each file added up; None where there is nothing."""
+    names = list(dict.fromkeys(name for item in checks for name in item.energy_wh))
+    lines = [(item.line[0], *(f"{item.energy_wh.get(name, 0):,}" for name in names)) for item in checks]
+    return Cells("", ("ledger", *names), lines) if names else None
+
+
 def exploitability_cells(found: Mapping[str, Any], where: str) -> Cells | None:
     """A line per policy and method from what a summary.json holds under "exploitability"; None where it holds none.
 
