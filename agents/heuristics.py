@@ -10,6 +10,7 @@ buy price and a net seller its sell price.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from copy import copy
 from typing import Any
 
 import torch
@@ -146,6 +147,12 @@ class ZeroIntelligence(Heuristic):
         self._keys = lane_keys(context.seed, context.num_envs, device=context.device)
         self._num_agents = context.num_agents
         self._steps = 0
+
+    def in_copies(self, copies: int) -> ZeroIntelligence:
+        """The same bidders in `copies` times as many lanes: those of a copy draw as in the original."""
+        twin = copy(self)
+        twin._keys = self._keys.repeat(1, copies)
+        return twin
 
     def bid(self, observation: Tensor, ranges: Ranges) -> tuple[Tensor, Tensor, Tensor]:
         """Random prices and quantity within the bidder's limit."""

@@ -20,7 +20,9 @@ from gridmarl.train.checkpoint import CHECKPOINT_FILE
 from gridmarl.train.compare_runs import compare_runs
 from gridmarl.train.comparison import Profile, Row, market_profile, market_row, plan_profile, plan_row
 from gridmarl.train.config import TrainConfig
-from gridmarl.train.contest import HEURISTICS, agent_for
+from gridmarl.train.contest import HEURISTICS, Exploit, agent_for, measured
+from gridmarl.train.exploitability import Exploitability
+from gridmarl.train.exploitability_table import print_exploitability
 from gridmarl.train.figures import comparison_figures
 from gridmarl.train.ledger_run import play_sealed
 from gridmarl.train.loop import build_agent, train
@@ -61,6 +63,9 @@ class Compare(MarketOptions):
     """Of runs: seed of the episodes; default: those of the first run's own comparison."""
     checkpoint: Kept = "last"
     """Of runs: the policy at the end of training, or that of the best evaluation."""
+    exploitability: Exploit = "search"
+    """Of truthful bidding and of trained policies: what each prosumer would gain by deviating alone, found by batched
+    search, by fresh learners (slower), or both."""
     train_steps: Annotated[int, tyro.conf.arg(metavar="N")] = 360_000
     """Training of the deep-Q prosumers per reading, in steps of one lane."""
     train_lanes: Annotated[int, tyro.conf.arg(metavar="N")] = 64
@@ -84,7 +89,7 @@ class Compare(MarketOptions):
             return run_compare(self)
         check_range("lanes", self.lanes, 1, MAX_LANES)
         market = self if len(paths) == len(self.runs) else replace(self, env=MarketOptions.env)
-        return compare_runs(market, paths, self.lanes, self.checkpoint, self.eval_seed)
+        return compare_runs(market, paths, self.lanes, self.checkpoint, self.eval_seed, self.exploitability)
 
     def policies(self) -> list[Path]:
         """The runs to compare; the first of them stands where an environment may stand."""
@@ -106,6 +111,7 @@ class Comparison:
     rows: dict[str, list[Row]] = field(default_factory=dict)
     profiles: dict[str, dict[str, Profile]] = field(default_factory=dict)
     training: dict[str, dict[str, float]] = field(default_factory=dict)
+    exploitability: dict[str, dict[str, Exploitability]] = field(default_factory=dict)
     import_price: Any = None
     export_price: Any = None
     interrupted: bool = False
@@ -192,6 +198,13 @@ def _one_reading(
         profiles[name] = market_profile(episode)
 
     continuous, discrete = (replace(params, action_space=kind) for kind in ("continuous", "discrete"))
+    gains = result.exploitability[reading] = {}
+
+    def measure(name: str, market: TwoStageDRParams, agent: Agent) -> None:
+        if options.exploitability != "off" and not result.interrupted:
+            method, lanes = options.exploitability, options.lanes
+            gains[name] = measured(options, market, scenario, agent, name, lanes, seed, method)
+
     for name, registered in HEURISTICS:
         add(name, continuous, agent_for(options, continuous, scenario, registered, options.lanes))
     trained, training, interrupted = _train_deep_q(options, reading, discrete, folder)
@@ -201,6 +214,8 @@ def _one_reading(
     play_sealed(options, discrete, scenario, trained, seed, folder / ledger)
     rows.append(plan_row("aggregator", benchmarks.first_best, benchmarks, central=True))
     profiles["aggregator"] = plan_profile(benchmarks.first_best)
+    measure("truthful", continuous, agent_for(options, continuous, scenario, "truthful", options.lanes))
+    measure("deep Q", discrete, trained)
 
 
 def _train_config(options: Compare, env_id: str, params: TwoStageDRParams) -> TrainConfig:
@@ -248,11 +263,17 @@ def _report(folder: Path, console: Console, scenario: Scenario, result: Comparis
             for reading, profiles in result.profiles.items()
         },
     }
+    summary["exploitability"] = {
+        reading: {name: item.to_dict() for name, item in found.items()}
+        for reading, found in result.exploitability.items()
+    }
     write_json(folder / "summary.json", summary)
     comparison_figures(
         folder / "figures", scenario.name, result.rows, result.profiles, result.import_price, result.export_price
     )
     print_comparison(console, result.rows)
+    for reading, found in result.exploitability.items():
+        print_exploitability(console, found, f"dr_settlement = {reading}")
     console.print(f"scenario {scenario.name}: {scenario.attribution}", highlight=False)
     if result.interrupted:
         console.print("interrupted: rows are missing, or deep Q is only partly trained", highlight=False)

@@ -11,8 +11,18 @@ import torch
 import tyro
 from rich.console import Console
 
-from gridmarl.train.contest import HEURISTICS, Contender, Contest, heuristic, hold, reference
+from gridmarl.train.contest import (
+    HEURISTICS,
+    Contender,
+    Contest,
+    Exploit,
+    heuristic,
+    hold,
+    measure_exploitability,
+    reference,
+)
 from gridmarl.train.evaluation import levels_of
+from gridmarl.train.exploitability_table import print_exploitability
 from gridmarl.train.figures import comparison_figures, learning_curve
 from gridmarl.train.options import MAX_LANES, MarketOptions, check_range
 from gridmarl.train.policies import Policies, load_policies
@@ -37,6 +47,8 @@ class Evaluate(MarketOptions):
     """Episodes."""
     eval_seed: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
     """Seed of the episodes; default: those of the run's own comparison."""
+    exploitability: Exploit = "off"
+    """Also measure what each prosumer would gain by deviating alone: by search, by fresh learners, or both."""
 
     def run(self) -> int:
         """Print the tables, and write evaluation.json into the run's folder; exit code 0."""
@@ -44,7 +56,7 @@ class Evaluate(MarketOptions):
         torch.set_num_threads(self.threads)
         check_range("lanes", self.lanes, 1, MAX_LANES)
         policies = load_policies(self, [self.policy], self.checkpoint)
-        contest = play_policies(policies, self.lanes, self.eval_seed, heuristics=("truthful",))
+        contest = play_policies(policies, self.lanes, self.eval_seed, ("truthful",), self.exploitability)
         print_contest(console, contest, policies, "held-out episodes")
         if self.policy.is_dir():
             path = (self.run_dir or self.policy) / "evaluation.json"
@@ -53,19 +65,28 @@ class Evaluate(MarketOptions):
         return 0
 
 
-def play_policies(policies: Policies, lanes: int, eval_seed: int | None, heuristics: Sequence[str]) -> Contest:
-    """Heuristics and policies in the same episodes."""
+def play_policies(
+    policies: Policies, lanes: int, eval_seed: int | None, heuristics: Sequence[str], exploit: Exploit = "off"
+) -> Contest:
+    """Heuristics and policies in the same episodes; exploitability of truthful bidding and of the policies."""
     options, params, scenario = policies.options, policies.params, policies.scenario
     seed = policies.eval_seed if eval_seed is None else eval_seed
-    known = [(shown, name) for shown, name in HEURISTICS if name in heuristics]
-    contenders: list[Contender] = [heuristic(options, params, scenario, name, shown) for shown, name in known]
+    known = [heuristic(options, params, scenario, name, shown) for shown, name in HEURISTICS if name in heuristics]
+    contenders: list[Contender] = [*known, *policies.contenders]
     given = reference(options, params, scenario, lanes, seed)
-    return hold(options, scenario, [*contenders, *policies.contenders], given, lanes, seed)
+    contest = hold(options, scenario, contenders, given, lanes, seed)
+    if exploit != "off":
+        for contender in contenders:
+            if contender.name == "truthful" or contender in policies.contenders:
+                found = measure_exploitability(options, scenario, contender, lanes, seed, exploit)
+                contest.exploitability[contender.name] = found
+    return contest
 
 
 def print_contest(console: Console, contest: Contest, policies: Policies, of: str) -> None:
     """All tables of a contest, and what their columns mean."""
     print_rows(console, contest.rows, of)
+    print_exploitability(console, contest.exploitability, of)
     most = 0
     for contender in policies.contenders:
         most = max(most, len(contender.policies))
@@ -88,15 +109,18 @@ def summary_of(policies: Policies, contest: Contest) -> dict[str, Any]:
         },
         "levels": levels.to_dict(),
         "hourly": {name: profile.to_dict() for name, profile in contest.profiles.items()},
+        "exploitability": {name: found.to_dict() for name, found in contest.exploitability.items()},
     }
 
 
-def compare_runs(given: MarketOptions, paths: Sequence[Path], lanes: int, kept: Kept, eval_seed: int | None) -> int:
+def compare_runs(
+    given: MarketOptions, paths: Sequence[Path], lanes: int, kept: Kept, eval_seed: int | None, exploit: Exploit
+) -> int:
     """See `Compare`; writes config.json, metrics.csv, summary.json and figures/."""
     console = results_console()
     torch.set_num_threads(given.threads)
     policies = load_policies(given, paths, kept)
-    contest = play_policies(policies, lanes, eval_seed, [name for _, name in HEURISTICS])
+    contest = play_policies(policies, lanes, eval_seed, [name for _, name in HEURISTICS], exploit)
     folder = given.folder("compare")
     config = {
         "command": "compare",

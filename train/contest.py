@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import torch
 
 from gridmarl.agents.registry import make_agent
 from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
@@ -14,6 +15,7 @@ from gridmarl.metrics import mean_and_interval
 from gridmarl.protocols import Agent, AgentContext
 from gridmarl.scenarios.scenario import Scenario
 from gridmarl.train.comparison import Profile, Row, market_profile, market_row, plan_profile, plan_row
+from gridmarl.train.exploitability import Exploitability, Method, exploitability, exploitability_parts
 from gridmarl.train.options import MarketOptions
 from gridmarl.train.planning import Benchmarks, plan_benchmarks
 from gridmarl.train.rollout import Episode, play
@@ -45,6 +47,10 @@ class Reference:
     benchmarks: Benchmarks
 
 
+Exploit = Literal["off", "search", "learn", "both"]
+"""Whether, and how, gains of deviating alone are measured; see train/exploitability.py."""
+
+
 @dataclass
 class Contest:
     """Outcome: rows in the order of the tables; hourly profiles (of several seeds: their mean); rows by seed."""
@@ -53,6 +59,7 @@ class Contest:
     rows: list[Row] = field(default_factory=list)
     profiles: dict[str, Profile] = field(default_factory=dict)
     by_seed: dict[str, dict[int, Row]] = field(default_factory=dict)
+    exploitability: dict[str, Exploitability] = field(default_factory=dict)
 
 
 def agent_for(
@@ -150,3 +157,28 @@ def _mean_profile(profiles: Sequence[Profile]) -> Profile:
         load_before_kwh=np.mean([item.load_before_kwh for item in profiles], axis=0),
         load_after_kwh=np.mean([item.load_after_kwh for item in profiles], axis=0),
     )
+
+
+def measure_exploitability(
+    options: MarketOptions, scenario: Scenario, contender: Contender, lanes: int, seed: int, method: Method
+) -> Exploitability:
+    """What each prosumer would gain by deviating alone from a policy (of several seeds: the first one's)."""
+    agent = next(iter(contender.policies.values()))(lanes)
+    return measured(options, contender.params, scenario, agent, contender.name, lanes, seed, method)
+
+
+def measured(
+    options: MarketOptions,
+    params: TwoStageDRParams,
+    scenario: Scenario,
+    agent: Agent,
+    name: str,
+    lanes: int,
+    seed: int,
+    method: Method,
+) -> Exploitability:
+    """See `exploitability`, with a progress bar."""
+    parts = exploitability_parts(params, method)
+    on_device = scenario.to(torch.device(options.device))
+    with stage_bar(f"exploitability of {name}", parts, "parts", options.progress) as advance:
+        return exploitability(params, on_device, agent, seed, lanes=lanes, method=method, on_progress=advance)

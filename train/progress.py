@@ -47,7 +47,7 @@ class ProgressBar:
         rate = (done - self._first) / max(now - self._started, 1e-9)
         shown = "-" if last_return is None else f"{last_return:.4g}"
         if share is not None:
-            shown += f", {share:.0%} of the gains from trade"
+            shown += f", gains {share:.0%}"  # from trade; a bar has no room for more
         self._bar.update(self._task, completed=done, rate=f"{rate:,.0f}", last_return=shown)
 
     def _open(self) -> None:

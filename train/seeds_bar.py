@@ -50,7 +50,7 @@ class SeedsBar:
         if "return" in metrics:
             shown.append(f"return {metrics['return']:.4g}")
         if seed in self._share:
-            shown.append(f"{self._share[seed]:.0%} of the gains from trade")
+            shown.append(f"gains {self._share[seed]:.0%}")
         self._bar.update(self._tasks[seed], completed=env_steps, figures=", ".join(shown))
 
     def _open(self) -> None:
