@@ -50,6 +50,17 @@ def test_an_evaluation_lies_in_the_run_folder_unless_told_otherwise(runs: Path) 
     (runs / "dqn" / "evaluation.json").unlink()
 
 
+def test_an_evaluation_measures_exploitability_when_asked_to(runs: Path, tmp_path: Path) -> None:
+    outcome = gridmarl(
+        "evaluate", runs / "ppo", "--lanes", "2", "--exploitability", "search", "--run-dir", tmp_path
+    )  # fmt: skip
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "Exploitability, held-out episodes" in outcome.out
+    found = strict_json(tmp_path / "evaluation.json")["exploitability"]
+    assert list(found) == ["truthful", "ppo"]
+    assert all(len(result["prosumers"]) == 3 for result in found.values())
+
+
 def test_best_is_the_policy_of_the_best_evaluation(runs: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(runs / "dqn", copy)
