@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from gridmarl.train.compare_runs import play_policies
 from gridmarl.train.exploitability_table import NOTES as EXPLOITABILITY_NOTES
-from gridmarl.train.figures import colours_of
 from gridmarl.train.logging_ import read_metrics
 from gridmarl.train.options import MarketOptions, check_range
 from gridmarl.train.policies import Policies, load_policies
-from gridmarl.train.report_figures import (
-    Curves,
-    balances_picture,
-    diagnostics_picture,
-    learning_picture,
-    load_picture,
-    market_picture,
-    price_picture,
-)
-from gridmarl.train.report_play import ChosenHour, View, choose_hours, watch, with_policies
+from gridmarl.train.report_figures import Curves
+from gridmarl.train.report_parts import HourPart, OutcomePart, Parts, Played
+from gridmarl.train.report_play import choose_hours, watch, with_policies
 from gridmarl.train.report_reproduce import compare_command, provenance, settings_tables, train_command
 from gridmarl.train.report_source import (
     SUMMARY_FILE,
@@ -38,14 +30,10 @@ from gridmarl.train.report_tables import (
     Cells,
     LedgerCheck,
     balance_cells,
-    check_ledger,
+    counted,
     energy_table,
     exploitability_cells,
     ledger_table,
-    operator_cells,
-    result_tables,
-    verdict_sentences,
-    verdict_table,
 )
 from gridmarl.train.runs import Kept, Run, load_run
 from gridmarl.train.stage_bar import stage_bar
@@ -55,27 +43,6 @@ from gridmarl.train.train_options import Train
 LEDGER_FILE = "ledger.bin"
 PLAYED = "Played for this page"
 """Name of the runs' outcome, where there are others beside it."""
-
-
-@dataclass(frozen=True)
-class OutcomePart:
-    """An outcome as the page shows it."""
-
-    name: str
-    verdict: Cells
-    sentences: Sequence[str]
-    price: Picture | None
-    load: Picture | None
-    operator: Cells | None
-    tables: Sequence[Cells]
-
-
-@dataclass(frozen=True)
-class HourPart:
-    """Market curves of one hour."""
-
-    name: str
-    picture: Picture
 
 
 @dataclass(frozen=True)
@@ -111,15 +78,6 @@ class Content:
     column_notes: Sequence[str]
 
 
-@dataclass(frozen=True)
-class Played:
-    """Runs that could play, and what they did."""
-
-    outcome: Outcome
-    views: Sequence[View]
-    hours: Sequence[ChosenHour]
-
-
 @dataclass
 class Wanted:
     """What the command line asks for beyond the folders."""
@@ -148,7 +106,7 @@ def gather(sources: Sources, wanted: Wanted) -> Content:
     curves, levels = _curves(named, comparisons, wanted, notes)
     exploitability = _exploitability(named, comparisons)
     episodes = _evaluated(named, policies if played else None)
-    parts = _Parts(outcomes, played, curves, levels, episodes, _ledger_files(named, comparisons))
+    parts = Parts(outcomes, played, curves, levels, episodes, _ledger_files(named, comparisons))
     with stage_bar("figures and ledgers", parts.count, "parts", wanted.market.progress) as advance:
         return Content(
             title=", ".join([*named, *(item.name for item in comparisons)]),
@@ -244,7 +202,7 @@ def _evaluated(named: Mapping[str, Run], policies: Policies | None) -> str:
     lanes = {run.config.options.get("eval_lanes", Train.eval_lanes) for run in named.values()}
     if len(seeds) != 1 or len(lanes) != 1:
         return ""
-    told = f"Evaluated on {lanes.pop()} validation episodes (seed {seeds.pop()}), the same every time"
+    told = f"Evaluated on {counted(int(lanes.pop()), 'validation episode')} (seed {seeds.pop()}), the same every time"
     if policies is None:
         return f"{told}."
     return (
@@ -298,72 +256,6 @@ def _sentence(policies: Policies | None, comparisons: Sequence[Comparison], outc
     if not outcomes or not outcomes[0].lanes:
         return f"{market}."
     return (
-        f"{market}; judged on {outcomes[0].lanes} held-out episodes beside truthful bidding, no market, and the "
-        "aggregator: a central planner with full knowledge, the optimum."
+        f"{market}; judged on {counted(outcomes[0].lanes, 'held-out episode')} beside truthful bidding, no market, "
+        "and the aggregator: a central planner with full knowledge, the optimum."
     )
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """What takes time to draw or to verify, one by one."""
-
-    found: Sequence[Outcome]
-    played: Played | None
-    curves: Curves
-    levels: Levels
-    episodes: str
-    files: Mapping[str, Path]
-
-    @property
-    def count(self) -> int:
-        hours = len(self.played.hours) if self.played else 0
-        return len(self.found) + hours + len(self.files) + 3
-
-    def outcomes(self, advance: Callable[[], None]) -> list[OutcomePart]:
-        parts = []
-        for outcome in self.found:
-            known = set(outcome.trained) <= set(self.curves)
-            colours = colours_of(list(self.curves) if known else outcome.trained)
-            parts.append(
-                OutcomePart(
-                    name=outcome.name,
-                    verdict=verdict_table(outcome),
-                    sentences=list(verdict_sentences(outcome)),
-                    price=price_picture(outcome, colours) if outcome.profiles else None,
-                    load=load_picture(outcome, colours) if outcome.profiles else None,
-                    operator=operator_cells(outcome),
-                    tables=list(result_tables(outcome)),
-                )
-            )
-            advance()
-        return parts
-
-    def learning(self, advance: Callable[[], None]) -> Picture | None:
-        made = learning_picture(self.curves, self.levels, self.episodes)
-        advance()
-        return made
-
-    def diagnostics(self, advance: Callable[[], None]) -> Picture | None:
-        made = diagnostics_picture(self.curves)
-        advance()
-        return made
-
-    def hours(self, advance: Callable[[], None]) -> list[HourPart]:
-        parts = []
-        for hour in self.played.hours if self.played else ():
-            assert self.played is not None
-            parts.append(HourPart(hour.name, market_picture(hour, self.played.views)))
-            advance()
-        return parts
-
-    def balances(self, advance: Callable[[], None]) -> Picture | None:
-        made = balances_picture(self.played.views) if self.played else None
-        advance()
-        return made
-
-    def ledgers(self, advance: Callable[[], None]) -> list[LedgerCheck]:
-        checks = []
-        for name, path in self.files.items():
-            checks.append(check_ledger(name, path))
-            advance()
-        return checks

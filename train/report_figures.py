@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
+from numpy.typing import NDArray
 
 from gridmarl.envs.rendering.curves import draw_market
 from gridmarl.envs.rendering.panels import draw_balances
@@ -74,17 +76,34 @@ def _draw_seeds(axis: Axes, curves: Curves, column: str) -> None:
 
 def _cut_off(axis: Axes, curves: Curves, column: str, unit: str, levels: Levels) -> None:
     """Limits that show the references apart, whatever an early policy loses or the band of two seeds spans."""
-    found = levels.get(unit, {})
-    if unit == "gains_share":
-        zero, one = 0.0, 1.0
-    elif {"optimum", "no market"} <= set(found):
-        zero, one = found["no market"], found["optimum"]
-    else:
+    scale = _scale(unit, levels)
+    if scale is None:
         return
-    seeds = [curve_points(metrics, column)[1] for runs in curves.values() for metrics in runs]
-    highest = max([zero + HIGHEST_SHARE * (one - zero), *(float(values.max()) for values in seeds if len(values))])
+    zero, one = scale
+    highest = max([zero + HIGHEST_SHARE * (one - zero), *(float(values.max()) for values in _seeds(curves, column))])
     low, high = axis.get_ylim()
-    axis.set_ylim(max(low, zero + LOWEST_SHARE * (one - zero)), min(high, highest))
+    axis.set_ylim(max(low, _lowest(curves, column, scale)), min(high, highest))
+
+
+def _scale(unit: str, levels: Levels) -> tuple[float, float] | None:
+    """What no market and the optimum are in this unit; None if that is not known."""
+    if unit == "gains_share":
+        return 0.0, 1.0
+    found = levels.get(unit, {})
+    return (found["no market"], found["optimum"]) if {"optimum", "no market"} <= set(found) else None
+
+
+def _lowest(curves: Curves, column: str, scale: tuple[float, float]) -> float:
+    """Where a learning curve is cut off below; each one's last value stays in sight."""
+    zero, one = scale
+    ends = [mean - 0.1 * (one - zero) for _, mean, _ in _last_values(curves, column).values()]
+    return min([zero + LOWEST_SHARE * (one - zero), *ends])
+
+
+def _seeds(curves: Curves, column: str) -> list[NDArray[np.float64]]:
+    """Values of every seed that has any."""
+    found = [curve_points(metrics, column)[1] for runs in curves.values() for metrics in runs]
+    return [values for values in found if len(values)]
 
 
 def _steps_axis(axis: Axes) -> None:
@@ -122,10 +141,11 @@ def _learning_caption(curves: Curves, panels: Sequence[tuple[str, str, str]], ep
     told = f"Policies as they were at each step, without exploration. {episodes}"
     if several:
         told += " Thick: mean over seeds; band: its 95 % interval, as far as it fits; thin: each seed."
-    seeds = [metrics for runs in curves.values() for metrics in runs]
-    shares = [value for metrics in seeds for value in curve_points(metrics, LEARNING[0][0])[1]]
-    if shares and min(shares) < LOWEST_SHARE:
-        told += f" Values below a share of {LOWEST_SHARE:g} are cut off; the least is {min(shares):.3g}."
+    column, unit, _ = LEARNING[0]
+    scale = _scale(unit, {})
+    least = min((float(values.min()) for values in _seeds(curves, column)), default=0.0)
+    if scale is not None and least < (lowest := _lowest(curves, column, scale)):
+        told += f" Shares below {lowest:.3g} are cut off; the least is {least:.3g}."
     return told
 
 
@@ -190,7 +210,8 @@ def market_picture(hour: ChosenHour, views: Sequence[View]) -> Picture:
             axis = panel.subplots()
             draw_market(axis, market, energy_limit_kwh=widest, legend=False)
             axis.set_title(view.label, fontweight="bold")
-            panel.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize="medium")
+            size = "small" if columns > 1 else "medium"
+            panel.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=size)
         return figure
 
     found = [

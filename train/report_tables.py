@@ -21,6 +21,11 @@ from gridmarl.units import UTOK_PER_TOKEN
 NOT_DEFINED = "n/a"
 
 
+def counted(number: int, what: str) -> str:
+    """A number and what it counts."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 @dataclass(frozen=True)
 class Cells:
     """A table of text; the first cell of a line is its heading.
@@ -90,7 +95,7 @@ def verdict_sentences(outcome: Outcome) -> Iterator[str]:
         beyond = beyond_truthful(outcome.rows, row)
         if beyond is None:
             continue
-        told = f"({beyond} token per episode; better in {beyond.better} of {beyond.episodes} episodes)"
+        told = f"({beyond} token per episode; better in {beyond.better} of {counted(beyond.episodes, 'episode')})"
         if beyond.episodes < 2 or abs(beyond.mean_tok) <= beyond.width_tok:
             yield f"{row.name} cannot be told apart from truthful bidding {told}."
         else:

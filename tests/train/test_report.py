@@ -166,7 +166,7 @@ def test_the_same_folders_give_the_same_bytes(text: str, runs: Path, tmp_path: P
 
 
 def test_names_are_text_and_not_markup(runs: Path, tmp_path: Path) -> None:
-    name = "<script>alert('$x$ & \"y\"')"
+    name = "<script>alert('$\\nonsense$ & \"y\"')"
     folder = tmp_path / name
     shutil.copytree(runs / "dqn", folder)
     found = read_page(written(tmp_path / "page.html", folder, "--lanes", "1", "--hours", "3"))

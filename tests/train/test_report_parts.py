@@ -135,7 +135,13 @@ def test_learning_curves_in_words() -> None:
         "Learning curves. share of the gains from trade: ppo 0.45 ± 0.64 after 20 steps, optimum 1, truthful 0.3."
     )
     assert found.caption.startswith("Policies as they were at each step, without exploration. Which episodes.")
-    assert found.caption.endswith("Values below a share of -1 are cut off; the least is -5.")
+    assert found.caption.endswith("Shares below -1 are cut off; the least is -5.")
+
+
+def test_the_last_value_of_a_learning_curve_stays_in_sight() -> None:
+    found = learning_picture({"ppo": [metrics(-8.0, -3.0)]}, {}, "")
+    assert found is not None
+    assert found.caption.endswith("Shares below -3.1 are cut off; the least is -8.")
 
 
 def test_without_evaluations_the_return_while_exploring() -> None:
