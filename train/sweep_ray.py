@@ -159,7 +159,8 @@ def _tuner(
     return tune.Tuner(
         trainable,
         param_space=space,
-        tune_config=tune.TuneConfig(scheduler=scheduler, reuse_actors=False),
+        # a process that has ended one trial takes the next: its imports take longer than a short trial
+        tune_config=tune.TuneConfig(scheduler=scheduler, reuse_actors=True),
         run_config=tune.RunConfig(name=_NAME, storage_path=str(folder), verbose=0, callbacks=[_TrialEnded()]),
     )
 

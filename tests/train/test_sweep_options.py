@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import os
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from gridmarl.train.sweep_plan import trials_of as trials_of_sweep
 from gridmarl.train.sweep_results import Outcome, best_of, outcome, ranked, summary, write_csv
 from gridmarl.train.sweep_space import parse_draws, parse_grid
 from gridmarl.train.train_options import Train
+from tests.packaging.processes import succeed
 from tests.train.command_line import gridmarl
 
 NO_DRAW: list[tuple[dict[str, Any], dict[str, Any]]] = [({}, {})]
@@ -136,6 +139,13 @@ def test_without_ray_one_line_says_what_to_install(tmp_path: Path, monkeypatch: 
     assert told.code == 2
     assert told.err == "gridmarl: error: gridmarl sweep needs Ray Tune: pip install 'gridmarl[ray]'\n"
     assert not (tmp_path / "run").exists()
+
+
+def test_other_commands_start_without_ray(repository: Path, tmp_path: Path) -> None:
+    code = "import sys, gridmarl.train.commands; print('ray' in sys.modules, 'gridmarl' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(repository)}
+    shown = succeed([sys.executable, "-c", code], tmp_path, env=environment)
+    assert shown.split() == ["False", "True"]
 
 
 # --- results
