@@ -58,23 +58,29 @@ def gradient(parts: Parts, rows: Rows, settings: StepSettings) -> Tensor:
     return torch.cat(found, dim=-1)
 
 
-def clipped(found: Tensor, settings: StepSettings) -> tuple[Tensor, Tensor]:
-    """Gradients with actor and critic of each network scaled down to the greatest norm, and the norms before, `[2, N]`.
+def clip_(found: Tensor, settings: StepSettings) -> Tensor:
+    """Scale gradients of actor and critic of each network down to the greatest norm, in place; norms before, `[2, N]`.
 
     One joint norm over all networks would let one agent's large gradient slow all others down.
     """
     parts = found.split(settings.layout.sizes, dim=-1)
     norms = torch.stack([torch.linalg.vector_norm(part, dim=(1, 2)) for part in parts])
     scales = (settings.max_gradient_norm / (norms + 1e-6)).clamp(max=1.0).unsqueeze(-1).unsqueeze(-1)
-    return torch.cat([part * scale for part, scale in zip(parts, scales, strict=True)], dim=-1), norms
+    for part, scale in zip(parts, scales, strict=True):
+        part.mul_(scale)
+    return norms
 
 
 def adam_(flat: Tensor, found: Tensor, state: AdamState, scales: Tensor) -> None:
-    """One step of Adam (Kingma and Ba, 2015) in place; `scales` is a row of `adam_scales`."""
+    """One step of Adam (Kingma and Ba, 2015) in place; `scales` is a row of `adam_scales`. Overwrites `found`.
+
+    No temporary tensors: with wide networks, the C library would give their memory back and fetch it anew every step.
+    """
     size, epsilon = scales.unbind()
     state.mean.lerp_(found, 1.0 - BETAS[0])
     state.square.mul_(BETAS[1]).addcmul_(found, found, value=1.0 - BETAS[1])
-    flat.sub_(state.mean.div(state.square.sqrt().add_(epsilon)).mul_(size))
+    found.copy_(state.square).sqrt_().add_(epsilon).reciprocal_().mul_(state.mean).mul_(size)
+    flat.sub_(found)
 
 
 def gradient_step_(
@@ -98,7 +104,7 @@ def gradient_step_(
     found = gradient(parts, rows, settings) if rows.features.shape[1] else torch.zeros_like(flat)
     if workers.size > 1:
         found = workers.add(found * share)
-    found, norms = clipped(found, settings)
+    norms = clip_(found, settings)
     adam_(flat, found, state, scales)
     return norms
 
