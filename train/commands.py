@@ -13,8 +13,8 @@ from gridmarl.train.compare import Compare
 from gridmarl.train.compare_runs import Evaluate
 from gridmarl.train.list_command import List
 from gridmarl.train.render_command import Render
-from gridmarl.train.report import Report
-from gridmarl.train.sweep_options import Sweep
+from gridmarl.train.report.command import Report
+from gridmarl.train.sweep.options import Sweep
 from gridmarl.train.train_options import Train
 
 DESCRIPTION = "Multi-agent reinforcement-learning environments for blockchain-based local electricity markets."

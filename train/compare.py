@@ -21,8 +21,8 @@ from gridmarl.train.compare_runs import compare_runs
 from gridmarl.train.comparison import Profile, Row, market_profile, market_row, plan_profile, plan_row
 from gridmarl.train.config import TrainConfig
 from gridmarl.train.contest import HEURISTICS, Exploit, agent_for, measured
-from gridmarl.train.exploitability import Exploitability
-from gridmarl.train.exploitability_table import print_exploitability
+from gridmarl.train.deviations.exploitability import Exploitability
+from gridmarl.train.deviations.table import print_exploitability
 from gridmarl.train.figures import comparison_figures
 from gridmarl.train.ledger_run import play_sealed
 from gridmarl.train.loop import build_agent, train
@@ -43,6 +43,7 @@ from gridmarl.train.stage_bar import stage_bar
 from gridmarl.train.tables import print_comparison, results_console, write_metrics
 from gridmarl.train.train_options import evaluation_seed
 
+DEFAULT_EPISODES = 8
 Reading = Literal["two_settlement", "additive"]
 
 
@@ -57,8 +58,8 @@ class Compare(MarketOptions):
     """Folders of training runs, or policies saved by Stable-Baselines3 (.zip); nothing is trained then."""
     dr_settlement: Literal["both", "two_settlement", "additive"] = "both"
     """Reading of the demand-response incentive."""
-    lanes: Annotated[int, tyro.conf.arg(metavar="N")] = 8
-    """Evaluation episodes, the same for every row."""
+    lanes: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
+    """Evaluation episodes, the same for every row; default: 8, and of runs those of the first run's own comparison."""
     eval_seed: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
     """Of runs: seed of the episodes; default: those of the first run's own comparison."""
     checkpoint: Kept = "last"
@@ -73,10 +74,15 @@ class Compare(MarketOptions):
     agent_set: Settings = ()
     """Options of the deep-Q agent, e.g. --agent-set learning_rate=0.0005 policy=independent."""
 
+    @property
+    def episodes(self) -> int:
+        """Evaluation episodes of an environment's comparison."""
+        return DEFAULT_EPISODES if self.lanes is None else self.lanes
+
     def check(self) -> None:
         """See `MarketOptions.check`."""
         super().check()
-        check_range("lanes", self.lanes, 1, MAX_LANES)
+        check_range("lanes", self.episodes, 1, MAX_LANES)
         check_range("train_lanes", self.train_lanes, 1, MAX_LANES)
         check_range("train_steps", self.train_steps, 1, MAX_STEPS)
         if "dr_settlement" in parse_settings(self.set):
@@ -87,7 +93,7 @@ class Compare(MarketOptions):
         paths = self.policies()
         if not paths:
             return run_compare(self)
-        check_range("lanes", self.lanes, 1, MAX_LANES)
+        check_range("lanes", self.episodes, 1, MAX_LANES)
         market = self if len(paths) == len(self.runs) else replace(self, env=MarketOptions.env)
         return compare_runs(market, paths, self.lanes, self.checkpoint, self.eval_seed, self.exploitability)
 
@@ -152,7 +158,7 @@ def run_compare(options: Compare) -> int:
 
 def _try_out(options: Compare, params: TwoStageDRParams, scenario: Scenario) -> None:
     """Build everything once that can be refused: environments, training settings, the learner and its options."""
-    options.batched(params, scenario, options.lanes)
+    options.batched(params, scenario, options.episodes)
     env = options.batched(replace(params, action_space="discrete"), options.training_scenario(), options.train_lanes)
     build_agent(env, _train_config(options, env.env_id, params))
 
@@ -169,11 +175,11 @@ def _remove_earlier(folder: Path) -> None:
 def _benchmarks(options: Compare, params: TwoStageDRParams, scenario: Scenario, result: Comparison) -> Benchmarks:
     """Both benchmarks depend on homes and prices only, so one solution serves every row and reading."""
     params = replace(params, action_space="continuous")
-    env = options.batched(params, scenario, options.lanes, auto_reset=False)
-    agent = agent_for(options, params, scenario, "truthful", options.lanes)
+    env = options.batched(params, scenario, options.episodes, auto_reset=False)
+    agent = agent_for(options, params, scenario, "truthful", options.episodes)
     episode = play(env, agent, evaluation_seed(options.seed))
     result.import_price, result.export_price = episode.import_price.mean(1), episode.export_price.mean(1)
-    with stage_bar("central planner", options.lanes, "lanes", options.progress) as advance:
+    with stage_bar("central planner", options.episodes, "lanes", options.progress) as advance:
         return plan_benchmarks(params, episode, advance)
 
 
@@ -191,7 +197,7 @@ def _one_reading(
     profiles = result.profiles[reading] = {}
 
     def add(name: str, market: TwoStageDRParams, agent: Agent) -> None:
-        env = options.batched(market, scenario, options.lanes, auto_reset=False)
+        env = options.batched(market, scenario, options.episodes, auto_reset=False)
         with stage_bar(f"evaluation of {name}", market.horizon_hours, "hours", options.progress) as advance:
             episode = play(env, agent, seed, on_hour=lambda _: advance())
         rows.append(market_row(name, episode, benchmarks))
@@ -202,11 +208,11 @@ def _one_reading(
 
     def measure(name: str, market: TwoStageDRParams, agent: Agent) -> None:
         if options.exploitability != "off" and not result.interrupted:
-            method, lanes = options.exploitability, options.lanes
+            method, lanes = options.exploitability, options.episodes
             gains[name] = measured(options, market, scenario, agent, name, lanes, seed, method)
 
     for name, registered in HEURISTICS:
-        add(name, continuous, agent_for(options, continuous, scenario, registered, options.lanes))
+        add(name, continuous, agent_for(options, continuous, scenario, registered, options.episodes))
     trained, training, interrupted = _train_deep_q(options, reading, discrete, folder)
     result.training[reading], result.interrupted = training, interrupted
     add("deep Q", discrete, trained)
@@ -214,7 +220,7 @@ def _one_reading(
     play_sealed(options, discrete, scenario, trained, seed, folder / ledger)
     rows.append(plan_row("aggregator", benchmarks.first_best, benchmarks, central=True))
     profiles["aggregator"] = plan_profile(benchmarks.first_best)
-    measure("truthful", continuous, agent_for(options, continuous, scenario, "truthful", options.lanes))
+    measure("truthful", continuous, agent_for(options, continuous, scenario, "truthful", options.episodes))
     measure("deep Q", discrete, trained)
 
 

@@ -21,8 +21,8 @@ from gridmarl.train.contest import (
     measure_exploitability,
     reference,
 )
+from gridmarl.train.deviations.table import print_exploitability
 from gridmarl.train.evaluation import levels_of
-from gridmarl.train.exploitability_table import print_exploitability
 from gridmarl.train.figures import comparison_figures, learning_curve
 from gridmarl.train.options import MAX_LANES, MarketOptions, check_range
 from gridmarl.train.policies import Policies, load_policies
@@ -43,8 +43,8 @@ class Evaluate(MarketOptions):
     """Folder of a training run, or a policy saved by Stable-Baselines3 (.zip)."""
     checkpoint: Kept = "last"
     """last: the policy at the end of training; best: that of the best evaluation."""
-    lanes: Annotated[int, tyro.conf.arg(metavar="N")] = 8
-    """Episodes."""
+    lanes: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
+    """Episodes; default: as many as in the run's own comparison."""
     eval_seed: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
     """Seed of the episodes; default: those of the run's own comparison."""
     exploitability: Exploit = "off"
@@ -54,7 +54,8 @@ class Evaluate(MarketOptions):
         """Print the tables, and write evaluation.json into the run's folder; exit code 0."""
         console = results_console()
         torch.set_num_threads(self.threads)
-        check_range("lanes", self.lanes, 1, MAX_LANES)
+        if self.lanes is not None:
+            check_range("lanes", self.lanes, 1, MAX_LANES)
         policies = load_policies(self, [self.policy], self.checkpoint)
         contest = play_policies(policies, self.lanes, self.eval_seed, ("truthful",), self.exploitability)
         print_contest(console, contest, policies, "held-out episodes")
@@ -65,10 +66,19 @@ class Evaluate(MarketOptions):
         return 0
 
 
+EXPLOIT_LANES = 8
+"""Episodes that exploitability is measured on at most: its cost grows with them, prosumers and rows of the grid."""
+
+
 def play_policies(
-    policies: Policies, lanes: int, eval_seed: int | None, heuristics: Sequence[str], exploit: Exploit = "off"
+    policies: Policies, lanes: int | None, eval_seed: int | None, heuristics: Sequence[str], exploit: Exploit = "off"
 ) -> Contest:
-    """Heuristics and policies in the same episodes; exploitability of truthful bidding and of the policies."""
+    """Heuristics and policies in the same episodes; exploitability of truthful bidding and of the policies.
+
+    Args:
+        lanes, eval_seed: None: those of the first run's own comparison.
+    """
+    lanes = policies.eval_lanes if lanes is None else lanes
     options, params, scenario = policies.options, policies.params, policies.scenario
     seed = policies.eval_seed if eval_seed is None else eval_seed
     known = [heuristic(options, params, scenario, name, shown) for shown, name in HEURISTICS if name in heuristics]
@@ -78,7 +88,7 @@ def play_policies(
     if exploit != "off":
         for contender in contenders:
             if contender.name == "truthful" or contender in policies.contenders:
-                found = measure_exploitability(options, scenario, contender, lanes, seed, exploit)
+                found = measure_exploitability(options, scenario, contender, min(lanes, EXPLOIT_LANES), seed, exploit)
                 contest.exploitability[contender.name] = found
     return contest
 
@@ -114,7 +124,7 @@ def summary_of(policies: Policies, contest: Contest) -> dict[str, Any]:
 
 
 def compare_runs(
-    given: MarketOptions, paths: Sequence[Path], lanes: int, kept: Kept, eval_seed: int | None, exploit: Exploit
+    given: MarketOptions, paths: Sequence[Path], lanes: int | None, kept: Kept, eval_seed: int | None, exploit: Exploit
 ) -> int:
     """See `Compare`; writes config.json, metrics.csv, summary.json and figures/."""
     console = results_console()

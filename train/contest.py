@@ -15,7 +15,7 @@ from gridmarl.metrics import mean_and_interval
 from gridmarl.protocols import Agent, AgentContext
 from gridmarl.scenarios.scenario import Scenario
 from gridmarl.train.comparison import Profile, Row, market_profile, market_row, plan_profile, plan_row
-from gridmarl.train.exploitability import Exploitability, Method, exploitability, exploitability_parts
+from gridmarl.train.deviations.exploitability import Exploitability, Method, exploitability, exploitability_parts
 from gridmarl.train.options import MarketOptions
 from gridmarl.train.planning import Benchmarks, plan_benchmarks
 from gridmarl.train.rollout import Episode, play
@@ -48,7 +48,7 @@ class Reference:
 
 
 Exploit = Literal["off", "search", "learn", "both"]
-"""Whether, and how, gains of deviating alone are measured; see train/exploitability.py."""
+"""Whether, and how, gains of deviating alone are measured; see train/deviations/exploitability.py."""
 
 
 @dataclass

@@ -13,7 +13,7 @@ from gridmarl.scenarios.scenario import Scenario
 from gridmarl.train.contest import Contender, agent_for
 from gridmarl.train.options import MarketOptions, parse_settings, read_config
 from gridmarl.train.runs import Kept, Run, changed, in_market, load_run, same_market
-from gridmarl.train.train_options import evaluation_seed
+from gridmarl.train.train_options import Train, evaluation_seed
 
 _SOURCE = ("scenario_name", "prices", "homes", "region", "start", "days")
 
@@ -24,7 +24,7 @@ class Policies:
 
     Attributes:
         options: market and scenario they play, with what the user has asked for.
-        eval_seed: of the episodes, unless the user names another.
+        eval_seed, eval_lanes: of the episodes, unless the user names others.
         runs: those that are training runs.
     """
 
@@ -33,6 +33,7 @@ class Policies:
     scenario: Scenario
     contenders: tuple[Contender, ...]
     eval_seed: int
+    eval_lanes: int
     runs: tuple[Run, ...]
 
 
@@ -70,7 +71,9 @@ def load_policies(given: MarketOptions, paths: Sequence[Path], kept: Kept = "las
         else:
             contenders.append(_saved_by_sb3(path, options, params, scenario))
     seed = runs[0].config.seed if runs else given.seed
-    return Policies(options, params, scenario, tuple(_named_apart(contenders)), evaluation_seed(seed), tuple(runs))
+    lanes = int(runs[0].config.options.get("eval_lanes", Train.eval_lanes)) if runs else Train.eval_lanes
+    named = tuple(_named_apart(contenders))
+    return Policies(options, params, scenario, named, evaluation_seed(seed), lanes, tuple(runs))
 
 
 def _saved_by_sb3(path: Path, options: MarketOptions, params: TwoStageDRParams, scenario: Scenario) -> Contender:

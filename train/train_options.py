@@ -49,8 +49,8 @@ class Train(MarketOptions):
     """Options of the agent, e.g. --agent-set learning_rate=0.0005 policy=independent."""
     eval_every: Annotated[int, tyro.conf.arg(metavar="N")] = 36_000
     """Steps between evaluations on held-out episodes (best.pt keeps the best policy); 0: none."""
-    eval_lanes: Annotated[int, tyro.conf.arg(metavar="N")] = 8
-    """Held-out episodes of an evaluation, and of the comparison at the end."""
+    eval_lanes: Annotated[int, tyro.conf.arg(metavar="N")] = 32
+    """Held-out episodes of an evaluation, and of the comparison at the end; with few, one unusual day decides."""
     checkpoint_every: Annotated[int, tyro.conf.arg(metavar="N")] = 60_000
     """Steps between checkpoints: the most that a killed run loses."""
     ledger: Literal["accounts", "sealed"] = "accounts"

@@ -89,7 +89,7 @@ def test_self_sufficiency_by_hand() -> None:
 
 
 def test_mean_and_interval_by_hand() -> None:
-    """2, 4, 4, 6: mean 4, standard deviation sqrt(8/3), half-width t * sqrt(8/3) / 2, t = 3.182446 with 3 degrees of freedom."""
+    """2, 4, 4, 6: mean 4, deviation sqrt(8/3), half-width t * sqrt(8/3) / 2; t = 3.182446 with 3 degrees of freedom."""
     mean, half = mean_and_interval(array(2, 4, 4, 6))
     assert mean == 4.0
     assert half == pytest.approx(3.182446305284263 * math.sqrt(8 / 3) / 2, rel=1e-12)

@@ -12,8 +12,8 @@ from gridmarl.envs.two_stage_dr.batched import BatchedTwoStageDR
 from gridmarl.errors import ConfigError
 from gridmarl.protocols import Transition
 from gridmarl.scenarios.scenario import toy_scenario
-from gridmarl.train.best_response import OneLearner, action_grid, best_response, one_learner
 from gridmarl.train.contest import agent_for
+from gridmarl.train.deviations.best_response import OneLearner, action_grid, best_response, one_learner
 from gridmarl.train.options import MarketOptions
 from gridmarl.train.rollout import play
 from tests.train.power_market import power_market, separable

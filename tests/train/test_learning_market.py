@@ -14,7 +14,7 @@ from gridmarl.envs.two_stage_dr.batched import BatchedTwoStageDR
 from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
 from gridmarl.protocols import Agent, AgentContext, Transition
 from gridmarl.scenarios.scenario import Scenario, default_scenario
-from gridmarl.train.best_response import BestResponse, best_response, one_learner
+from gridmarl.train.deviations.best_response import BestResponse, best_response, one_learner
 from gridmarl.train.rollout import Episode, play
 from gridmarl.units import UTOK_PER_TOKEN
 from tests.train.power_market import power_market, separable

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from gridmarl.ledger import verify
-from gridmarl.train import report_svg
+from gridmarl.train.report import svg
 from tests.train.command_line import COMPARE, TRAIN, Outcome, gridmarl, strict_json
 from tests.train.html_page import LOADING, Page, read_page
 
@@ -45,7 +45,7 @@ def page(text: str) -> Page:
 @pytest.fixture
 def not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """For what is not about figures: the figures are made, but not turned into SVG."""
-    monkeypatch.setattr(report_svg, "_svg", lambda figure: b"<svg xmlns='http://www.w3.org/2000/svg'/>")
+    monkeypatch.setattr(svg, "_svg", lambda figure: b"<svg xmlns='http://www.w3.org/2000/svg'/>")
 
 
 def written(path: Path, *arguments: object, code: int = 0) -> str:

@@ -11,10 +11,10 @@ from rich.table import Table
 
 from gridmarl.envs.rendering.curves import MarketHour
 from gridmarl.train.comparison import Row
-from gridmarl.train.report_figures import diagnostic_columns, learning_picture
-from gridmarl.train.report_play import ASKED_FOR, ChosenHour, View, choose_hours
-from gridmarl.train.report_source import Outcome
-from gridmarl.train.report_tables import (
+from gridmarl.train.report.figures import diagnostic_columns, learning_picture
+from gridmarl.train.report.play import ASKED_FOR, ChosenHour, View, choose_hours
+from gridmarl.train.report.source import Outcome
+from gridmarl.train.report.tables import (
     balance_cells,
     exploitability_cells,
     from_rich,

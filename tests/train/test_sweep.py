@@ -23,7 +23,7 @@ import pytest
 from gridmarl.errors import ConfigError
 from gridmarl.train.checkpoint import load_checkpoint, tree_hash
 from gridmarl.train.runs import load_run
-from gridmarl.train.sweep_space import parse_draws
+from gridmarl.train.sweep.space import parse_draws
 from tests.train.command_line import gridmarl, strict_json
 from tests.train.sweep_processes import Process, alive, descendants
 
@@ -190,7 +190,7 @@ def test_early_stopping_ends_what_falls_behind(tmp_path: Path) -> None:
 def sweep_ray() -> ModuleType:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Ray's own, of its dependencies
-        import gridmarl.train.sweep_ray as module
+        import gridmarl.train.sweep.ray as module
     return module
 
 

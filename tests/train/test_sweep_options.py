@@ -15,11 +15,11 @@ import pytest
 from gridmarl.cli import _parse
 from gridmarl.errors import ConfigError
 from gridmarl.train.options import parse_settings
-from gridmarl.train.sweep_options import Sweep
-from gridmarl.train.sweep_plan import Configuration, Trial, command_of, configurations, settings_of, train_options
-from gridmarl.train.sweep_plan import trials_of as trials_of_sweep
-from gridmarl.train.sweep_results import Outcome, best_of, outcome, ranked, summary, write_csv
-from gridmarl.train.sweep_space import parse_draws, parse_grid
+from gridmarl.train.sweep.options import Sweep
+from gridmarl.train.sweep.plan import Configuration, Trial, command_of, configurations, settings_of, train_options
+from gridmarl.train.sweep.plan import trials_of as trials_of_sweep
+from gridmarl.train.sweep.results import Outcome, best_of, outcome, ranked, summary, write_csv
+from gridmarl.train.sweep.space import parse_draws, parse_grid
 from gridmarl.train.train_options import Train
 from tests.packaging.processes import succeed
 from tests.train.command_line import gridmarl

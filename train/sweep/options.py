@@ -10,7 +10,7 @@ import tyro
 from gridmarl.agents.registry import registered_here
 from gridmarl.errors import ConfigError
 from gridmarl.train.options import MAX_STEPS, check_range, parse_settings
-from gridmarl.train.sweep_space import check_apart, parse_draws, parse_grid
+from gridmarl.train.sweep.space import check_apart, parse_draws, parse_grid
 from gridmarl.train.train_options import Train
 
 MAX_DRAWS = 10_000
@@ -90,6 +90,6 @@ class Sweep(Train):
 
     def run(self) -> int:
         """Run all trials; exit code 0, or 130 after Ctrl-C (the sweep can be resumed)."""
-        from gridmarl.train.sweep_command import run_sweep
+        from gridmarl.train.sweep.command import run_sweep
 
         return run_sweep(self)

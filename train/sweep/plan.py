@@ -12,8 +12,8 @@ from typing import Any
 from gridmarl.errors import ConfigError, DataError
 from gridmarl.train.options import parse_settings
 from gridmarl.train.run_folder import write_json
-from gridmarl.train.sweep_options import PLAN_FILE, Sweep
-from gridmarl.train.sweep_space import combinations, parse_grid
+from gridmarl.train.sweep.options import PLAN_FILE, Sweep
+from gridmarl.train.sweep.space import combinations, parse_grid
 from gridmarl.train.train_options import Train, seed_folder
 
 MAX_TRIALS = 100_000

@@ -21,8 +21,8 @@ from rich.text import Text
 
 from gridmarl.metrics import mean_and_interval
 from gridmarl.train.logging_ import read_metrics
-from gridmarl.train.sweep_plan import Configuration, Trial
-from gridmarl.train.sweep_trial import STEPS, last_evaluation
+from gridmarl.train.sweep.plan import Configuration, Trial
+from gridmarl.train.sweep.trial import STEPS, last_evaluation
 
 CSV_FILE = "sweep.csv"
 MEASURES = ("eval_gains_share", "eval_return", "eval_efficiency", "eval_price_tok_per_kwh", "return")

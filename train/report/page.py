@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from gridmarl.train.report_content import Content
+from gridmarl.train.report.content import Content
 
 TEMPLATES = Path(__file__).parent / "templates"
 

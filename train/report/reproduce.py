@@ -11,8 +11,8 @@ from typing import Any
 from gridmarl.agents.registry import required_actions
 from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
 from gridmarl.errors import ConfigError
-from gridmarl.train.report_source import Comparison
-from gridmarl.train.report_tables import Cells
+from gridmarl.train.report.source import Comparison
+from gridmarl.train.report.tables import Cells
 from gridmarl.train.runs import Run
 from gridmarl.train.train_options import Train
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gridmarl.train.figures import colours_of
-from gridmarl.train.report_figures import (
+from gridmarl.train.report.figures import (
     Curves,
     balances_picture,
     diagnostics_picture,
@@ -16,10 +16,10 @@ from gridmarl.train.report_figures import (
     market_picture,
     price_picture,
 )
-from gridmarl.train.report_play import ChosenHour, View
-from gridmarl.train.report_source import Levels, Outcome
-from gridmarl.train.report_svg import Picture
-from gridmarl.train.report_tables import (
+from gridmarl.train.report.play import ChosenHour, View
+from gridmarl.train.report.source import Levels, Outcome
+from gridmarl.train.report.svg import Picture
+from gridmarl.train.report.tables import (
     Cells,
     LedgerCheck,
     check_ledger,

@@ -22,9 +22,9 @@ from gridmarl.train.figures import (
     draw_price_against_billing_cost,
     mean_curve,
 )
-from gridmarl.train.report_play import ChosenHour, View
-from gridmarl.train.report_source import Levels, Outcome
-from gridmarl.train.report_svg import Form, Picture, legend_below, new_figure, picture
+from gridmarl.train.report.play import ChosenHour, View
+from gridmarl.train.report.source import Levels, Outcome
+from gridmarl.train.report.svg import Form, Picture, legend_below, new_figure, picture
 from gridmarl.units import UTOK_PER_TOKEN
 
 Curves = Mapping[str, Sequence[Metrics]]

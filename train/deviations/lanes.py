@@ -21,8 +21,8 @@ from gridmarl.envs.two_stage_dr.state import State
 from gridmarl.envs.two_stage_dr.step import step_at
 from gridmarl.protocols import ActionSpec
 from gridmarl.scenarios.scenario import Scenario
-from gridmarl.train.best_response import action_grid, take_lanes
-from gridmarl.train.deviation_policy import FrozenPolicy
+from gridmarl.train.deviations.best_response import action_grid, take_lanes
+from gridmarl.train.deviations.policy import FrozenPolicy
 
 MAX_LANES = 4096
 """Lanes in one call at most: larger batches are not faster on a CPU, and memory stays within some 100 MB."""

@@ -13,7 +13,7 @@ import torch
 from gridmarl.train.evaluation import Levels
 from gridmarl.train.logging_ import read_metrics
 from gridmarl.train.loop import TrainProgress
-from gridmarl.train.sweep_plan import Trial
+from gridmarl.train.sweep.plan import Trial
 from gridmarl.train.train_options import Train
 from gridmarl.train.train_run import prepare, train_seed, training_market
 

@@ -13,8 +13,8 @@ from gridmarl.errors import DataError, LedgerError
 from gridmarl.ledger import verify
 from gridmarl.metrics import mean_and_interval
 from gridmarl.train.comparison import Row
-from gridmarl.train.report_play import View
-from gridmarl.train.report_source import REFERENCES, Outcome
+from gridmarl.train.report.play import View
+from gridmarl.train.report.source import REFERENCES, Outcome
 from gridmarl.train.tables import ENERGY, PRICES, WELFARE, operator_table, seeds_table, table_of
 from gridmarl.units import UTOK_PER_TOKEN
 

@@ -14,8 +14,8 @@ from gridmarl.train.evaluation import Levels, levels_of
 from gridmarl.train.run_folder import describe_run, write_json
 from gridmarl.train.seeds import worker_count
 from gridmarl.train.stage_bar import stage_bar
-from gridmarl.train.sweep_options import PLAN_FILE, Sweep
-from gridmarl.train.sweep_plan import (
+from gridmarl.train.sweep.options import PLAN_FILE, Sweep
+from gridmarl.train.sweep.plan import (
     Configuration,
     command_of,
     configurations,
@@ -24,9 +24,9 @@ from gridmarl.train.sweep_plan import (
     train_options,
     trials_of,
 )
-from gridmarl.train.sweep_results import CSV_FILE, best_of, outcome, print_standings, ranked, summary, write_csv
-from gridmarl.train.sweep_space import parse_draws
-from gridmarl.train.sweep_trial import TrialJob
+from gridmarl.train.sweep.results import CSV_FILE, best_of, outcome, print_standings, ranked, summary, write_csv
+from gridmarl.train.sweep.space import parse_draws
+from gridmarl.train.sweep.trial import TrialJob
 from gridmarl.train.tables import results_console
 from gridmarl.train.train_options import VALIDATION_SEED
 from gridmarl.train.train_run import prepare, training_market
@@ -63,7 +63,7 @@ def _planned(sweep: Sweep) -> list[Configuration]:
     """The configurations, each of which has been built once: nothing is left behind by bad input."""
     if sweep.run_dir is not None and (sweep.run_dir / PLAN_FILE).exists():
         return saved_plan(sweep, sweep.run_dir)
-    from gridmarl.train.sweep_ray import draw_settings
+    from gridmarl.train.sweep.ray import draw_settings
 
     drawn = draw_settings(parse_draws(sweep.sample), parse_draws(sweep.sample_set), sweep.trials, sweep.sample_seed)
     found = configurations(sweep, drawn)
@@ -107,7 +107,7 @@ def _jobs(sweep: Sweep, found: Sequence[Configuration], levels: dict[int, Levels
 
 
 def _run(sweep: Sweep, jobs: Sequence[TrialJob], folder: Path) -> dict[int, str]:
-    from gridmarl.train.sweep_ray import run_trials
+    from gridmarl.train.sweep.ray import run_trials
 
     # as many processes as a run with that many seeds would take
     workers = worker_count(replace(jobs[0].options, workers=sweep.workers, seeds=tuple(range(len(jobs)))))

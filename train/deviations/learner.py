@@ -24,9 +24,9 @@ from gridmarl.contracts.two_stage import Phase
 from gridmarl.envs.two_stage_dr.observe import FIELDS
 from gridmarl.errors import ConfigError
 from gridmarl.protocols import ActionSpec, Agent, AgentContext, Transition
-from gridmarl.train.deviation_family import apply, learner_choices
-from gridmarl.train.deviation_lanes import MAX_LANES, Market, entries_of_stage, hours_of_day, play_deviations
-from gridmarl.train.deviation_policy import FrozenPolicy
+from gridmarl.train.deviations.family import apply, learner_choices
+from gridmarl.train.deviations.lanes import MAX_LANES, Market, entries_of_stage, hours_of_day, play_deviations
+from gridmarl.train.deviations.policy import FrozenPolicy
 from gridmarl.units import UTOK_PER_TOKEN
 
 LEARNERS: dict[str, dict[str, Any]] = {

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gridmarl.train.deviation_family import apply, constant_rows, in_words, neighbours, unchanged
-from gridmarl.train.deviation_lanes import MAX_LANES, Change, Market, hours_of_day, play_deviations
-from gridmarl.train.deviation_policy import FrozenPolicy
+from gridmarl.train.deviations.family import apply, constant_rows, in_words, neighbours, unchanged
+from gridmarl.train.deviations.lanes import MAX_LANES, Change, Market, hours_of_day, play_deviations
+from gridmarl.train.deviations.policy import FrozenPolicy
 
 ROUNDS = 3
 """Rounds of the search: one entry is changed in each, so more can be changed by the end."""

@@ -75,9 +75,9 @@ class Report:
 
     def run(self) -> int:
         """Write the page; exit code 0, or 1 if a ledger does not verify (the page says which)."""
-        from gridmarl.train.report_content import Wanted, gather
-        from gridmarl.train.report_page import render_page
-        from gridmarl.train.report_source import read_sources
+        from gridmarl.train.report.content import Wanted, gather
+        from gridmarl.train.report.page import render_page
+        from gridmarl.train.report.source import read_sources
 
         self.check()
         torch.set_num_threads(self.threads)

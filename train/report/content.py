@@ -7,15 +7,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from gridmarl.train.compare_runs import play_policies
-from gridmarl.train.exploitability_table import NOTES as EXPLOITABILITY_NOTES
+from gridmarl.train.deviations.table import NOTES as EXPLOITABILITY_NOTES
 from gridmarl.train.logging_ import read_metrics
 from gridmarl.train.options import MarketOptions, check_range
 from gridmarl.train.policies import Policies, load_policies
-from gridmarl.train.report_figures import Curves
-from gridmarl.train.report_parts import HourPart, OutcomePart, Parts, Played
-from gridmarl.train.report_play import choose_hours, watch, with_policies
-from gridmarl.train.report_reproduce import compare_command, provenance, settings_tables, train_command
-from gridmarl.train.report_source import (
+from gridmarl.train.report.figures import Curves
+from gridmarl.train.report.parts import HourPart, OutcomePart, Parts, Played
+from gridmarl.train.report.play import choose_hours, watch, with_policies
+from gridmarl.train.report.reproduce import compare_command, provenance, settings_tables, train_command
+from gridmarl.train.report.source import (
     SUMMARY_FILE,
     Comparison,
     Levels,
@@ -25,8 +25,8 @@ from gridmarl.train.report_source import (
     seeds_with_policy,
     state_of,
 )
-from gridmarl.train.report_svg import Picture
-from gridmarl.train.report_tables import (
+from gridmarl.train.report.svg import Picture
+from gridmarl.train.report.tables import (
     Cells,
     LedgerCheck,
     balance_cells,

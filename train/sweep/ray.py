@@ -30,8 +30,8 @@ from ray import tune  # noqa: E402
 from ray.tune.schedulers import ASHAScheduler  # noqa: E402
 
 from gridmarl.errors import ConfigError  # noqa: E402
-from gridmarl.train.sweep_space import Draw  # noqa: E402
-from gridmarl.train.sweep_trial import STEPS, TrialJob, run_trial  # noqa: E402
+from gridmarl.train.sweep.space import Draw  # noqa: E402
+from gridmarl.train.sweep.trial import STEPS, TrialJob, run_trial  # noqa: E402
 
 _NAME = "ray"
 _SCHEDULER_FILE = "early_stop.pkl"

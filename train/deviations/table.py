@@ -8,7 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from gridmarl.train.exploitability import Exploitability, Gain
+from gridmarl.train.deviations.exploitability import Exploitability, Gain
 
 WORST_SHOWN = 1
 _METHODS = {

@@ -23,10 +23,10 @@ from torch import Tensor
 from gridmarl.contracts.two_stage import Phase
 from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
 from gridmarl.envs.two_stage_dr.state import State
-from gridmarl.train.best_response import take_lanes
-from gridmarl.train.deviation_family import apply
-from gridmarl.train.deviation_lanes import MAX_LANES, Market, hours_of_day
-from gridmarl.train.deviation_policy import FrozenPolicy
+from gridmarl.train.deviations.best_response import take_lanes
+from gridmarl.train.deviations.family import apply
+from gridmarl.train.deviations.lanes import MAX_LANES, Market, hours_of_day
+from gridmarl.train.deviations.policy import FrozenPolicy
 
 BATTERY_LOOKAHEAD_HOURS = 24
 SHORTLIST = 8

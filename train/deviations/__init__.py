@@ -1,0 +1,1 @@
+"""What a prosumer gains by deviating alone: best responses and exploitability."""

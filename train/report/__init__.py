@@ -1,0 +1,1 @@
+"""`gridmarl report`: one HTML page about runs and comparisons."""

@@ -1,0 +1,1 @@
+"""`gridmarl sweep`: settings and seeds on Ray Tune."""
