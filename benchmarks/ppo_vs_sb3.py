@@ -10,8 +10,8 @@ step (forward, gradients of weights and of inputs), on tensors of the same shape
 memory that is there already; no environment, no activation, no loss, no optimiser. `gradient_products` is the part of
 the gradient steps, to be compared with the native update.
 
-    python benchmarks/ppo_vs_sb3.py                  # rates, some minutes; writes benchmarks/results/ppo-cpu.csv
-    python benchmarks/ppo_vs_sb3.py --time-to-share  # writes benchmarks/results/ppo-time-to-share-cpu.csv
+    python -m benchmarks.ppo_vs_sb3                  # rates, some minutes; writes benchmarks/results/ppo-cpu.csv
+    python -m benchmarks.ppo_vs_sb3 --time-to-share  # writes benchmarks/results/ppo-time-to-share-cpu.csv
 """
 
 from __future__ import annotations
@@ -246,11 +246,12 @@ def _contenders(options: Options, width: int, batch_size: int) -> dict[str, Call
 def write_csv(path: Path, rows: Sequence[Any], arguments: list[str]) -> None:
     """One line per row, provenance in every line."""
     origin = throughput.provenance(throughput.Options(), [])
-    origin["command"] = shlex.join(["python", "benchmarks/ppo_vs_sb3.py", *arguments])
+    origin["command"] = shlex.join(["python", "-m", "benchmarks.ppo_vs_sb3", *arguments])
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = [{k: round(v, 3) if isinstance(v, float) else v for k, v in vars(row).items()} | origin for row in rows]
+    own = [{name: round(v, 3) if isinstance(v, float) else v for name, v in vars(row).items()} for row in rows]
+    lines = [origin | line for line in own]  # a race has a seed of its own
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
+        writer = csv.DictWriter(file, [*own[0], *(name for name in origin if name not in own[0])], lineterminator="\n")
         writer.writeheader()
         writer.writerows(lines)
 

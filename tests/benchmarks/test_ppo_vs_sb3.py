@@ -21,7 +21,7 @@ def test_rates(tmp_path: Path) -> None:
     rows = read(out)
     assert [row["contender"] for row in rows] == ["native", "sb3", "products", "gradient_products"]
     assert all(row[name] for row in rows for name in PROVENANCE)
-    assert rows[0]["command"] == "python benchmarks/ppo_vs_sb3.py --quick"
+    assert rows[0]["command"] == "python -m benchmarks.ppo_vs_sb3 --quick"
     native, sb3, alone, _ = rates
     assert native.times_sb3 == pytest.approx(native.steps_per_s / sb3.steps_per_s)
     assert native.of_products == pytest.approx(native.steps_per_s / alone.steps_per_s)

@@ -17,8 +17,11 @@ from pathlib import Path
 
 RUN_LANGUAGES = ("bash", "python")
 OTHER_LANGUAGES = ("text",)
+_SMALL_RUN = "--steps 1280 --lanes 32 --eval-lanes 2 --eval-every 640 --checkpoint-every 640"
 SMALLER: dict[str, str] = {
-    "gridmarl train": "--steps 1280 --lanes 32 --eval-lanes 2 --eval-every 640 --checkpoint-every 640",
+    "gridmarl train": _SMALL_RUN,
+    "torchrun --nproc-per-node 2 -m gridmarl train": _SMALL_RUN,
+    "gridmarl sweep": "--steps 640 --lanes 32 --eval-lanes 2",
     "gridmarl compare": "--train-steps 640 --train-lanes 32 --lanes 2",
 }
 _FENCE = re.compile(r"^( *)```([^\n]*)\n(.*?)^\1```[ \t]*$", re.MULTILINE | re.DOTALL)

@@ -27,9 +27,9 @@ COMMANDS = [command for block in BLOCKS if block.language == "bash" for command 
 
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
-    """Folder and environment of the README's commands: `gridmarl` and `python` are this repository's."""
+    """Folder and environment of the README's commands: `gridmarl`, `python` and `torchrun` are this repository's."""
     folder, tools = tmp_path_factory.mktemp("readme"), tmp_path_factory.mktemp("tools")
-    for name, command in {"python": "", "gridmarl": " -m gridmarl"}.items():
+    for name, command in {"python": "", "gridmarl": " -m gridmarl", "torchrun": " -m torch.distributed.run"}.items():
         (tools / name).write_text(f'#!/bin/sh\nexec "{sys.executable}"{command} "$@"\n', encoding="utf-8")
         (tools / name).chmod(0o755)
     for name in ("benchmarks", "examples"):
