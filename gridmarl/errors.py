@@ -25,5 +25,9 @@ class LedgerError(GridmarlError):
     """A ledger file or block cannot be read or does not verify; the message names block and section."""
 
 
+class ConsensusError(GridmarlError):
+    """Validators finalise nothing more, or different blocks; the message names the height and how many are faulty."""
+
+
 class MissingExtraError(GridmarlError, ImportError):
     """An optional dependency is not installed; the message is the one line that says what to install."""
