@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from gridmarl.errors import LedgerError
 from gridmarl.ledger.block import HEADER_BYTES, SealedBlock
-from gridmarl.ledger.genesis import Rules
+from gridmarl.ledger.genesis import MAX_GENESIS_BYTES, Rules
 from gridmarl.ledger.hashing import balance_bytes, section_root, state_root
 from gridmarl.ledger.records import RECORD_BYTES, input_count, transaction_count
 
@@ -66,7 +66,7 @@ class LedgerWriter:
         sync: wait for the disk after each block.
 
     Raises:
-        LedgerError: the file exists or cannot be written.
+        LedgerError: the file exists or cannot be written, or the genesis would be longer than `MAX_GENESIS_BYTES`.
     """
 
     def __init__(self, path: str | os.PathLike[str], rules: Rules, *, sync: bool = False) -> None:
@@ -75,11 +75,13 @@ class LedgerWriter:
         self.height = 0
         self._sync = sync
         self._state_root = state_root(balance_bytes(rules.initial_balances))
+        genesis = rules.to_bytes()
+        if len(genesis) > MAX_GENESIS_BYTES:
+            raise LedgerError(f"genesis: {len(genesis)} bytes; {MAX_GENESIS_BYTES} are allowed")
         try:
             self._file: BinaryIO = open(path, "xb")  # noqa: SIM115 - closed by close()
         except OSError as error:
             raise LedgerError(f"ledger {os.fspath(path)}: cannot be created ({error.strerror})") from error
-        genesis = rules.to_bytes()
         self._write(PREFIX.pack(MAGIC, FILE_VERSION, len(genesis)) + genesis + self.head)
 
     def _write(self, data: bytes) -> None:

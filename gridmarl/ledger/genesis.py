@@ -6,6 +6,7 @@ Canonical JSON: UTF-8, keys sorted, no whitespace, integers only (no floats), ev
 from __future__ import annotations
 
 import json
+import reprlib
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -20,6 +21,9 @@ MARKET = "two-stage-dr"
 MAX_PROSUMERS = 1_000_000
 MAX_HOURS = (1 << 31) - 1
 MAX_BALANCE_UTOK = 1 << 62
+MAX_GENESIS_BYTES = 1 << 26  # a million prosumers with long balances and batteries of their own need 54 MB
+_SHORT = reprlib.Repr()  # a file's values in messages: neither their length nor their depth may be the file's choice
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxlong, _SHORT.maxother = 2, 60, 60, 60
 _FIXED: dict[str, Any] = {"format": FORMAT, "version": FORMAT_VERSION, "market": MARKET}
 _CHOICES = {
     "price_rule": ("uniform", "marginal_pair"),
@@ -86,13 +90,15 @@ class Rules:
     def __post_init__(self) -> None:
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
-                raise ConfigError(f"{name} = {getattr(self, name)!r}; allowed are {', '.join(allowed)}")
+                raise ConfigError(f"{name} = {_SHORT.repr(getattr(self, name))}; allowed are {', '.join(allowed)}")
         for name, (low, high) in _RANGES.items():
             if not (name in _OPTIONAL and getattr(self, name) is None):
                 _check_integer(name, getattr(self, name), low, high)
         for name in _TEXTS:
             if type(getattr(self, name)) is not str or not _encodable(getattr(self, name)):
-                raise ConfigError(f"{name} = {getattr(self, name)!r}; a text without lone surrogates is allowed")
+                raise ConfigError(
+                    f"{name} = {_SHORT.repr(getattr(self, name))}; a text without lone surrogates is allowed"
+                )
         for name in _PER_PROSUMER:
             value = getattr(self, name)
             if not (name in _OPTIONAL and value is None):
@@ -120,8 +126,11 @@ class Rules:
         """Rules of canonical JSON.
 
         Raises:
-            LedgerError: not JSON, not canonical, unknown or missing keys, or a value that is not allowed.
+            LedgerError: longer than `MAX_GENESIS_BYTES`, not JSON, not canonical, unknown or missing keys, or a value
+                that is not allowed.
         """
+        if len(data) > MAX_GENESIS_BYTES:
+            raise LedgerError(f"genesis: {len(data)} bytes; {MAX_GENESIS_BYTES} are allowed")
         try:
             content = json.loads(data)
         except (ValueError, RecursionError) as error:
@@ -131,7 +140,8 @@ class Rules:
         known = {item.name for item in fields(cls)} | set(_FIXED)
         if set(content) != known:
             raise LedgerError(
-                f"genesis: unknown keys {sorted(set(content) - known)}, missing keys {sorted(known - set(content))}"
+                f"genesis: unknown keys {_SHORT.repr(sorted(set(content) - known))}, "
+                f"missing keys {sorted(known - set(content))}"
             )
         for name, value in _FIXED.items():
             if content.pop(name) != value:
@@ -154,7 +164,7 @@ def _encodable(value: str) -> bool:
 
 def _check_integer(name: str, value: object, low: int, high: int) -> None:
     if type(value) is not int or not low <= value <= high:
-        raise ConfigError(f"{name} = {value!r}; integers {low} .. {high} are allowed")
+        raise ConfigError(f"{name} = {_SHORT.repr(value)}; integers {low} .. {high} are allowed")
 
 
 def _check_list(name: str, value: object, length: int, low: int, high: int, *, scalar: bool = False) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from typing import TYPE_CHECKING, BinaryIO
 
 from gridmarl.errors import LedgerError
@@ -17,7 +18,7 @@ from gridmarl.ledger.file import (
     Trailer,
     block_bytes,
 )
-from gridmarl.ledger.genesis import Rules
+from gridmarl.ledger.genesis import MAX_GENESIS_BYTES, Rules
 from gridmarl.ledger.hashing import genesis_hash, section_root
 from gridmarl.ledger.location import (
     FILE,
@@ -63,6 +64,9 @@ class LedgerReader:
             raise mismatch(
                 FILE, "unknown file version", block=None, field="version", expected=FILE_VERSION, seen=version
             )
+        if length > MAX_GENESIS_BYTES:  # before it is read: a file with holes can be long at no cost
+            allowed = f"<= {MAX_GENESIS_BYTES}"
+            raise mismatch(GENESIS, "too long", block=None, field="length", expected=allowed, seen=length)
         genesis = self._read(PREFIX.size, length, GENESIS, None)
         self.genesis_hash = self._read(PREFIX.size + length, 32, GENESIS, None)
         expected = genesis_hash(genesis)
@@ -84,9 +88,12 @@ class LedgerReader:
         """Reader of a path.
 
         Raises:
-            LedgerError: the path is missing, a directory or not readable; LocatedError as the constructor.
+            LedgerError: the path is missing, not a regular file (a pipe would be waited for) or not readable;
+                LocatedError as the constructor.
         """
         try:
+            if not stat.S_ISREG(os.stat(path).st_mode):
+                raise LedgerError(f"ledger {os.fspath(path)}: cannot be opened (not a regular file)")
             file = open(path, "rb")  # noqa: SIM115 - closed by close()
         except OSError as error:
             raise LedgerError(f"ledger {os.fspath(path)}: cannot be opened ({error.strerror})") from error

@@ -9,6 +9,7 @@ from the offer).
 
 from __future__ import annotations
 
+from functools import cached_property
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -44,6 +45,36 @@ class _Flows(NamedTuple):
     prices: list[int]
 
 
+class _Layout(NamedTuple):
+    """What all blocks of a chain have in common: `[8P + 2]` each.
+
+    Built with the first block, so that the work is in proportion to the file: a genesis alone can claim a million
+    prosumers.
+    """
+
+    words: Struct
+    pairs: list[tuple[int, int]]
+    kinds: list[int]
+    accounts: Words
+    lanes: Words
+    sequence: Words
+
+    @classmethod
+    def of(cls, rules: Rules) -> _Layout:
+        """Layout of the transaction section under these rules."""
+        count = rules.num_prosumers
+        flows = [(i, count + other) if pays else (count + other, i) for pays, other in _FLOWS for i in range(count)]
+        pairs = [*flows, (count + 1, count + 2), (count + 2, count + 1)]
+        return cls(
+            words=Struct(f"<{RECORD_WORDS * transaction_count(count)}q"),
+            pairs=pairs,
+            kinds=[*(kind for kind in range(1, 9) for _ in range(count)), 9, 10],
+            accounts=tuple(payer | payee << 32 for payer, payee in pairs),
+            lanes=(rules.lane,) * len(pairs),
+            sequence=tuple(range(len(pairs))),
+        )
+
+
 class Replay:
     """State of a replay between blocks.
 
@@ -56,14 +87,6 @@ class Replay:
         self.rules = rules
         self.balances = list(rules.initial_balances)
         self.totals = dict.fromkeys(ENERGY_TOTALS, 0)
-        count = rules.num_prosumers
-        self._transactions = Struct(f"<{RECORD_WORDS * transaction_count(count)}q")
-        pairs = [(i, count + other) if pays else (count + other, i) for pays, other in _FLOWS for i in range(count)]
-        self._pairs = [*pairs, (count + 1, count + 2), (count + 2, count + 1)]
-        self._kinds = [*(kind for kind in range(1, 9) for _ in range(count)), 9, 10]
-        self._accounts = tuple(payer | payee << 32 for payer, payee in self._pairs)
-        self._lanes = (rules.lane,) * len(self._pairs)
-        self._sequence = tuple(range(len(self._pairs)))
         self._batteries = Batteries(rules)
         self._start_episode(0)
 
@@ -73,6 +96,10 @@ class Replay:
         self._shifted: list[list[int]] = []
         self._returned: list[Words] = []
         self._batteries.restart()
+
+    @cached_property
+    def _layout(self) -> _Layout:
+        return _Layout.of(self.rules)
 
     def apply(self, height: int, inputs: bytes, transactions: bytes) -> None:
         """Check one block and move on to the state after it. Both sections have the length that the rules fix.
@@ -157,16 +184,17 @@ class Replay:
         return _Flows(energies, [*(price for price in by_kind for _ in columns.buy_wh), *outside])
 
     def _compare(self, height: int, period: int, flows: _Flows, transactions: bytes) -> None:
-        seen = self._transactions.unpack(transactions)
+        layout = self._layout
+        seen = layout.words.unpack(transactions)
         columns = (
-            tuple(kind | period << 32 for kind in self._kinds),
-            self._accounts,
+            tuple(kind | period << 32 for kind in layout.kinds),
+            layout.accounts,
             tuple(flows.energies),
             tuple(flows.prices),
             tuple(energy * price for energy, price in zip(flows.energies, flows.prices, strict=True)),
-            self._lanes,
-            self._sequence,
-            (0,) * len(self._kinds),
+            layout.lanes,
+            layout.sequence,
+            (0,) * len(layout.kinds),
         )
         if all(seen[word::RECORD_WORDS] == column for word, column in enumerate(columns)):
             return
@@ -180,7 +208,7 @@ class Replay:
 
     def _settle(self, height: int, flows: _Flows) -> None:
         balances = self.balances
-        for (payer, payee), energy, price in zip(self._pairs, flows.energies, flows.prices, strict=True):
+        for (payer, payee), energy, price in zip(self._layout.pairs, flows.energies, flows.prices, strict=True):
             balances[payer] -= energy * price
             balances[payee] += energy * price
         limit = self.rules.credit_limit_utok

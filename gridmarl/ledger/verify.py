@@ -8,6 +8,7 @@ does not match, either side may be the corrupted one; the header chain, walked b
 from __future__ import annotations
 
 import io
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from struct import error as StructError
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ from gridmarl.ledger.replay import Replay
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterator
 
     from gridmarl.ledger.genesis import Rules
 
@@ -57,7 +59,7 @@ def verify(path: str | os.PathLike[str]) -> Verdict:
     """Verify a ledger file.
 
     Raises:
-        LedgerError: the path is missing, a directory or not readable. Everything else wrong is in the verdict.
+        LedgerError: the path is missing, not a regular file or not readable. Everything else wrong is in the verdict.
     """
     verdict = Verdict()
     try:
@@ -96,7 +98,24 @@ def _verify(reader: LedgerReader, verdict: Verdict) -> None:
         if right != seen:
             raise mismatch(TRAILER, "differs from the blocks", block=None, field=name, expected=right, seen=seen)
     replay.finish()
-    verdict.ok = verdict.residual_utok == 0
+    if verdict.residual_utok:
+        reason = "the balances of all accounts do not add up to those of the start"
+        raise LocatedError(Location(TRAILER, reason, expected="0", seen=str(verdict.residual_utok)))
+    verdict.ok = True
+
+
+@contextmanager
+def verified(path: str | os.PathLike[str]) -> Iterator[tuple[LedgerReader, Verdict]]:
+    """A reader of a file that verifies, and the verdict; what is read from it later is what was verified.
+
+    Raises:
+        LedgerError: the path is missing, not a regular file or not readable; LocatedError with the place that `verify`
+            names if the file does not verify.
+    """
+    verdict = Verdict()
+    with LedgerReader.open(path) as reader:
+        _verify(reader, verdict)
+        yield reader, verdict
 
 
 def _check_block(reader: LedgerReader, replay: Replay, height: int, block: Block, head: bytes) -> bytes:
