@@ -11,6 +11,7 @@ import tyro
 from gridmarl.ledger import prove, verify
 from gridmarl.train.compare import Compare
 from gridmarl.train.compare_runs import Evaluate
+from gridmarl.train.consensus_command import LedgerConsensus
 from gridmarl.train.list_command import List
 from gridmarl.train.render_command import Render
 from gridmarl.train.report.command import Report
@@ -61,10 +62,12 @@ class LedgerProve:
 
 @dataclass
 class Ledger:
-    """Verify a ledger file, or prove that it holds a transaction."""
+    """Verify a ledger file, prove that it holds a transaction, or compare how its blocks could be agreed on."""
 
     command: (
-        Annotated[LedgerVerify, tyro.conf.subcommand("verify")] | Annotated[LedgerProve, tyro.conf.subcommand("prove")]
+        Annotated[LedgerVerify, tyro.conf.subcommand("verify")]
+        | Annotated[LedgerProve, tyro.conf.subcommand("prove")]
+        | Annotated[LedgerConsensus, tyro.conf.subcommand("consensus")]
     )
 
     def run(self) -> int:
