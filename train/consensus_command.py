@@ -34,11 +34,11 @@ QUOTED: dict[str, tuple[Quoted, ...]] = {
     "pbft": (),
 }
 NOTES = (
-    "all blocks wait from the start; delay: from next in line until final, simulated, of the final blocks",
-    "hashes: of headers and election draws, all validators; energy: hashes times energy per hash (a parameter)",
-    "survives: most faulty validators with progress and one chain; (stake): if all have the same stake",
-    "quoted: Bitcoin, Ethereum (then proof of work), Energy Web and EOS (delegated stake) as the review papers",
-    "on blockchain in energy give them; they give no delays, no energies, nothing for PBFT; cards: about 5,000",
+    "delay: simulated, from next in line until final, of the final blocks; all wait from the start",
+    "hashes: headers and election draws, of all validators; energy: hashes times a parameter",
+    "survives: most faulty validators with progress and one chain; (stake): where all have the same",
+    "quoted by the review papers on blockchain in energy, of deployed systems: Ethereum as it was under",
+    "proof of work, EOS elects delegates by stake; no delays, no energies, nothing for PBFT",
 )
 
 
@@ -78,7 +78,7 @@ class LedgerConsensus:
         """Print the table; exit code 0, also where a mechanism stops under its faults (the table says so)."""
         check_range("seed", self.seed, 0, 2**64 - 1)
         title, candidates, network = self._blocks()
-        table = _table(title)
+        table = _table()
         stopped = []
         for name in consensus_names():
             mechanism = make_consensus(name, network, **self._options(name))
@@ -92,6 +92,7 @@ class LedgerConsensus:
             quoted = "\n".join(f"{each.system} {each.tx_per_s}" for each in QUOTED[name]) or "none"
             table.add_row(name.replace("_", " "), *cells[:5], survives, cells[5], quoted)
         console = results_console()
+        console.print(title, highlight=False, markup=False, soft_wrap=True)
         console.print(table)
         for line in stopped:
             console.print(line, highlight=False, markup=False)
@@ -144,8 +145,8 @@ class LedgerConsensus:
         return {}
 
 
-def _table(title: str) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+def _table() -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
     for heading in ("final\nblocks", "delay s\nmean / max", "mes-\nsages", "hashes", "energy\nWh", "survives", "tx/s"):
         table.add_column(heading, justify="right", overflow="fold")

@@ -104,8 +104,9 @@ class ProofOfStake:
             slot += draws
             sealed_ms.append(slot * network.block_interval_ms)
             parent = candidate.digest
-            ages = [age + 1 for age in ages]
-            ages[sealer] = 1
+            if self.coin_age_cap_blocks:
+                ages = [age + 1 for age in ages]
+                ages[sealer] = 1
             seals.append(
                 Seal(
                     height=candidate.height,
