@@ -44,6 +44,8 @@ class LedgerReader:
     Attributes:
         rules: the rules in the genesis.
         genesis_hash: parent of block 0.
+        size: bytes of the file.
+        block_bytes: bytes of one block.
         block_count: blocks that lie in full in the file.
 
     Args:
@@ -55,7 +57,7 @@ class LedgerReader:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._size = file.seek(0, os.SEEK_END)
+        self.size = file.seek(0, os.SEEK_END)
         prefix = self._read(0, PREFIX.size - 4, FILE, None) + self._read(PREFIX.size - 4, 4, GENESIS, None)
         magic, version, length = PREFIX.unpack(prefix)
         if magic != MAGIC:
@@ -81,7 +83,7 @@ class LedgerReader:
         self._base = PREFIX.size + length + 32
         self.block_bytes = block_bytes(self.rules.num_prosumers)
         self._inputs_end = HEADER_BYTES + RECORD_BYTES * input_count(self.rules.num_prosumers)
-        self.block_count, self._tail = divmod(self._size - self._base, self.block_bytes)
+        self.block_count, self._tail = divmod(self.size - self._base, self.block_bytes)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> LedgerReader:
@@ -104,7 +106,7 @@ class LedgerReader:
             raise
 
     def _read(self, offset: int, length: int, section: str, block: int | None) -> bytes:
-        have = max(0, self._size - offset)
+        have = max(0, self.size - offset)
         data = b""
         if length <= have:  # never ask for more than there is: a huge length must not allocate
             try:

@@ -1,0 +1,156 @@
+"""Transactions of a ledger file as rows: JSONL, CSV or Parquet, one row per transaction, units in the column names.
+
+Only a file that verifies is exported. Integers stay integers, so that a row gives back the 64 bytes of its record.
+
+| column            | meaning                                                                                   |
+|-------------------|-------------------------------------------------------------------------------------------|
+| block             | height, from 0                                                                            |
+| sequence          | position in the block, from 0                                                             |
+| lane              | lane of the batch                                                                         |
+| period            | hour of the episode                                                                       |
+| kind              | name of the flow (docs/market-rules.md), such as LOCAL_BUY                                |
+| payer, payee      | accounts: the prosumers `0..P-1`, then market, operator and upstream grid                 |
+| payer_role, payee_role | prosumer, market, operator or upstream                                               |
+| energy_wh         | energy                                                                                    |
+| price_utok_per_wh | price; 1 µtok/Wh is 0.001 token/kWh                                                       |
+| amount_utok       | what the payer pays, energy times price; negative where the price is: the payee then pays |
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from gridmarl.errors import ConfigError, MissingExtraError
+from gridmarl.ledger.records import Kind, encode_record, iterate_records
+from gridmarl.ledger.verify import Verdict, verified
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from gridmarl.ledger.block import Block
+
+FORMATS = (".jsonl", ".parquet", ".csv")
+_TEXTS = ("kind", "payer_role", "payee_role")
+
+
+class TransactionRow(NamedTuple):
+    """One transaction; columns as in the module's table."""
+
+    block: int
+    sequence: int
+    lane: int
+    period: int
+    kind: str
+    payer: int
+    payee: int
+    payer_role: str
+    payee_role: str
+    energy_wh: int
+    price_utok_per_wh: int
+    amount_utok: int
+
+    def to_record(self) -> bytes:
+        """The 64 bytes of the transaction in the ledger.
+
+        Raises:
+            LedgerError: a value does not fit its field.
+            KeyError: an unknown kind.
+        """
+        values = {name: value for name, value in self._asdict().items() if name not in ("block", *_TEXTS)}
+        return encode_record(values | {"kind": int(Kind[self.kind]), "flags": 0, "reserved": 0})
+
+
+def account_role(account: int, num_prosumers: int) -> str:
+    """Whose account it is: "prosumer", "market", "operator" or "upstream"."""
+    return "prosumer" if account < num_prosumers else ("market", "operator", "upstream")[account - num_prosumers]
+
+
+def transaction_rows(blocks: Iterable[Block], num_prosumers: int, first: int = 0) -> Iterator[TransactionRow]:
+    """Rows of verified blocks that follow each other, the first of height `first`."""
+    count = num_prosumers
+    for height, block in enumerate(blocks, first):
+        for record in iterate_records(block.transactions):
+            payer, payee = record["payer"], record["payee"]
+            yield TransactionRow(
+                block=height,
+                sequence=record["sequence"],
+                lane=record["lane"],
+                period=record["period"],
+                kind=Kind(record["kind"]).name,
+                payer=payer,
+                payee=payee,
+                payer_role=account_role(payer, count),
+                payee_role=account_role(payee, count),
+                energy_wh=record["energy_wh"],
+                price_utok_per_wh=record["price_utok_per_wh"],
+                amount_utok=record["amount_utok"],
+            )
+
+
+def export_ledger(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> Verdict:
+    """Verify a ledger file and write its transactions to `out`, replaced if it exists, whole or not at all.
+
+    The ending of `out` decides the format: .jsonl, .csv, or .parquet (which holds all rows in memory).
+
+    Returns:
+        The verdict; as many rows were written as it counts transactions.
+
+    Raises:
+        ConfigError: another ending, a folder, or no folder to write to.
+        MissingExtraError: Parquet without pyarrow.
+        LedgerError: the ledger cannot be read; LocatedError if it does not verify.
+        OSError: `out` cannot be written.
+    """
+    target = Path(out)
+    _check_target(target)
+    part = target.with_name(target.name + ".part")
+    try:
+        with verified(path) as (reader, verdict):
+            _WRITERS[target.suffix](part, transaction_rows(reader, reader.rules.num_prosumers))
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+    return verdict
+
+
+def _check_target(target: Path) -> None:
+    if target.suffix not in FORMATS:
+        raise ConfigError(f"out = {target}; a name that ends in {', '.join(FORMATS)} is allowed")
+    if target.is_dir():
+        raise ConfigError(f"out = {target}: a folder; a file is allowed")
+    if not target.parent.is_dir():
+        raise ConfigError(f"out = {target}: there is no folder {target.parent}")
+    if target.suffix == ".parquet":
+        try:
+            import_module("pyarrow")
+        except ImportError as error:
+            raise MissingExtraError("Parquet needs pyarrow: pip install pyarrow") from error
+
+
+def _write_jsonl(path: Path, rows: Iterator[TransactionRow]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row._asdict()) + "\n")
+
+
+def _write_csv(path: Path, rows: Iterator[TransactionRow]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(TransactionRow._fields)
+        writer.writerows(rows)
+
+
+def _write_parquet(path: Path, rows: Iterator[TransactionRow]) -> None:
+    from pandas import DataFrame  # here: importing gridmarl loads no pandas
+
+    types = {name: "str" if name in _TEXTS else "int64" for name in TransactionRow._fields}
+    frame = DataFrame(list(rows), columns=list(TransactionRow._fields)).astype(types)
+    frame.to_parquet(path, engine="pyarrow", index=False)
+
+
+_WRITERS = {".jsonl": _write_jsonl, ".csv": _write_csv, ".parquet": _write_parquet}
