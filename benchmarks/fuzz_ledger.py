@@ -34,9 +34,11 @@ import tyro
 
 from benchmarks.ledger_mutations import FORGERIES, RAW, Honest, Mutator, bases, records_of
 from gridmarl.ledger import Block, HourRecord, LaneChains, Verdict, verify_bytes
+from gridmarl.ledger.file import Trailer
+from gridmarl.ledger.hashing import balance_bytes, state_root
 from gridmarl.ledger.location import FILE, GENESIS, HEADER, INPUTS, TRAILER, TRANSACTIONS
 from gridmarl.ledger.records import FIELDS, Kind, decode_record
-from tests.ledger.builders import read_blocks
+from tests.ledger.builders import file_bytes, read_blocks
 from tests.oracles import ledger_play
 
 OF_BLOCKS = (HEADER, INPUTS, TRANSACTIONS)
@@ -188,7 +190,9 @@ def lawful(data: bytes, future: Sequence[tuple[int, int]]) -> bool:
                 return False
             stacked = {name: torch.tensor(value, dtype=torch.int64).unsqueeze(-1) for name, value in hour.items()}
             played.append(HourRecord(period=t, **stacked))
-    return [sealed.block for sealed in played.blocks[rules.lane]] == blocks
+    sealed = played.blocks[rules.lane]
+    end = Trailer(len(sealed), played.heads[0], state_root(balance_bytes(balances)))
+    return file_bytes(rules, [each.block for each in sealed], end) == data
 
 
 def columns(block: Block, kind: Kind) -> dict[str, list[int]]:
