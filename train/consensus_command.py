@@ -56,7 +56,7 @@ class LedgerConsensus:
     fault: Literal["silent", "equivocating"] = "silent"
     """What faulty validators do: send nothing, or tell one half of the others one thing and the other half another."""
     difficulty: Annotated[int, tyro.conf.arg(metavar="BITS")] = 12
-    """Proof of work: leading zero bits of a header's hash; every nonce is tried for real."""
+    """Proof of work: leading zero bits of a header's hash. Every nonce is tried: 20 bits take seconds per block."""
     confirmations: Annotated[int, tyro.conf.arg(metavar="N")] = 6
     """Proof of work and of stake: blocks that must follow until a block counts as final."""
     coin_age: Annotated[int, tyro.conf.arg(metavar="BLOCKS")] = 0
