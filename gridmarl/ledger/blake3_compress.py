@@ -86,7 +86,7 @@ def _rotate_(x: Tensor, right: int) -> None:
 def _quarter_(a: Tensor, b: Tensor, c: Tensor, d: Tensor, x: Tensor, y: Tensor) -> None:
     """BLAKE3's function G on the state words a, b, c, d, in place, with message words x and y.
 
-    The first four must not share memory with any other: torch.compile is slow where they do.
+    No argument should be a view: torch.compile makes another graph for every kind of view.
     """
     for word, rotate_d, rotate_b in ((x, 16, 12), (y, 8, 7)):
         a.add_(b).add_(word)
@@ -95,32 +95,31 @@ def _quarter_(a: Tensor, b: Tensor, c: Tensor, d: Tensor, x: Tensor, y: Tensor) 
         _rotate_(b.bitwise_xor_(c), rotate_b)
 
 
-def _rounds_by_word(state: tuple[Tensor, ...], block: Tensor, quarter: Quarter) -> Tensor:
-    """One call per quarter round: no copies."""
-    words = block.unbind(0)
-    a, b, c, d = ([row.clone() for row in rows.unbind(0)] for rows in state)  # memory of their own, see `_quarter_`
+def _rounds_by_word(state: list[Tensor], words: list[Tensor], quarter: Quarter) -> list[Tensor]:
+    """One call per quarter round: no copies between them."""
+    state, words = ([row.clone() for row in rows] for rows in (state, words))  # no views, see `_quarter_`
     for order in _SCHEDULE:
         for step in range(8):
-            i, shift = step % 4, step // 4
-            j, k, m = ((i + shift * row) % 4 for row in (1, 2, 3))
-            quarter(a[i], b[j], c[k], d[m], words[order[2 * step]], words[order[2 * step + 1]])
-    return torch.stack([*map(torch.bitwise_xor, a, c), *map(torch.bitwise_xor, b, d)])
+            column, shift = step % 4, step // 4
+            a, b, c, d = (state[4 * row + (column + shift * row) % 4] for row in range(4))
+            quarter(a, b, c, d, words[order[2 * step]], words[order[2 * step + 1]])
+    return state
 
 
-def _rounds_by_row(state: tuple[Tensor, ...], block: Tensor, quarter: Quarter) -> Tensor:
+def _rounds_by_row(state: list[Tensor], words: list[Tensor], quarter: Quarter) -> list[Tensor]:
     """One call per four quarter rounds, with copies between them: fewer calls, which decides for few messages."""
-    words = block.unbind(0)
-    a, b, c, d = state
+    count = state[0].size(0)
+    a, b, c, d = (torch.cat(state[row : row + 4]) for row in (0, 4, 8, 12))
     for order in _SCHEDULE:
         for first in (0, 8):
             if first:
-                b, c, d = b.roll(-1, 0), c.roll(-2, 0), d.roll(-3, 0)
-            x = torch.stack([words[order[first + i]] for i in (0, 2, 4, 6)])
-            y = torch.stack([words[order[first + i]] for i in (1, 3, 5, 7)])
-            quarter(*(rows.view(-1) for rows in (a, b, c, d, x, y)))
+                b, c, d = b.roll(-count, 0), c.roll(-2 * count, 0), d.roll(-3 * count, 0)
+            x = torch.cat([words[order[first + i]] for i in (0, 2, 4, 6)])
+            y = torch.cat([words[order[first + i]] for i in (1, 3, 5, 7)])
+            quarter(a, b, c, d, x, y)
             if first:
-                b, c, d = b.roll(1, 0), c.roll(2, 0), d.roll(3, 0)
-    return torch.cat((a ^ c, b ^ d))
+                b, c, d = b.roll(count, 0), c.roll(2 * count, 0), d.roll(3 * count, 0)
+    return [row for four in (a, b, c, d) for row in four.view(4, count).unbind(0)]
 
 
 def compress(
@@ -136,11 +135,11 @@ def compress(
         flags: as in the paper, table 3.
         quarter: BLAKE3's function G, in place.
     """
-    third = torch.stack([torch.full_like(counter, signed(word)) for word in IV[:4]])
-    sizes = (torch.full_like(counter, number) for number in (0, length, flags))
-    state = (value.narrow(0, 0, 4).clone(), value.narrow(0, 4, 4).clone(), third, torch.stack([counter, *sizes]))
+    constants = [torch.full_like(counter, signed(word)) for word in IV[:4]]
+    sizes = [torch.full_like(counter, number) for number in (0, length, flags)]
     rounds = _rounds_by_word if counter.size(0) >= _WORDS_FROM else _rounds_by_row
-    return rounds(state, block, quarter)
+    state = rounds([*value.unbind(0), *constants, counter, *sizes], list(block.unbind(0)), quarter)
+    return torch.stack([low ^ high for low, high in zip(state[:8], state[8:], strict=True)])
 
 
 @cache
