@@ -134,11 +134,12 @@ class _Given:
 
 
 def futures(base: Honest) -> list[list[tuple[int, int]]]:
-    """Prices by hour that may follow where a history stops within a day: those of the base, or high ones."""
+    """Prices by hour that may follow where a history stops within a day: all that differ in where energy returns."""
     honest = [columns(block, Kind.SIGNAL) for block in base.blocks]
     prices = [(each["import_price"][0], each["export_price"][0]) for each in honest]
-    high = [(1 + max(high for high, _ in prices), 0)] * LONGEST_DAY
-    return [prices + high, high]
+    high, low = (1 + max(high for high, _ in prices), 0), (min(high for high, _ in prices) - 1, 0)
+    dips = [[low if hour == each else high for hour in range(LONGEST_DAY)] for each in range(len(prices) + 3)]
+    return [prices + [high] * LONGEST_DAY, [high] * LONGEST_DAY, *dips, *([price] * LONGEST_DAY for price in prices)]
 
 
 def lawful(data: bytes, future: Sequence[tuple[int, int]]) -> bool:

@@ -232,21 +232,44 @@ class Replay:
     def _check_returns(self, *, complete: bool) -> None:
         """Energy returned against energy shifted, all hours of the episode so far.
 
-        Where the window of return hours is not known to its end, the hour of least price so far is only a possible one.
+        Energy shifted in an hour returns together. Of an hour whose window of return hours is not known to its end, it
+        may return in the hour of least price so far, or after the hours known.
         """
-        count, hours = self.rules.num_prosumers, len(self._returned)
-        deadline = self.rules.shift_deadline_hours
-        certain = [[0] * count for _ in range(hours)]
-        possible = [[0] * count for _ in range(hours)]
-        for hour, target in enumerate(replay_rules.return_hours(self._import_prices, deadline)):
-            into = (certain if complete or hour + deadline < hours else possible)[target]
-            for i, energy in enumerate(self._shifted[hour] if target >= 0 else ()):
-                into[i] += energy
-        for hour, returned in enumerate(self._returned):
-            for i, seen in enumerate(returned):
-                least, most = certain[hour][i], certain[hour][i] + possible[hour][i]
-                if not least <= seen <= most:
-                    allowed = str(least) if least == most else f"{least} .. {most}"
-                    record, reason = 1 + count + i, "not what was shifted to this hour"
-                    height = self._first_height + hour
-                    raise bad_input(self.rules, height, record, "returned_wh", allowed, seen, reason)
+        targets = replay_rules.return_hours(self._import_prices, self.rules.shift_deadline_hours)
+        left = [list(returned) for returned in self._returned]  # to be explained; all 0 if the energy returned is right
+        for hour, target in enumerate(targets):
+            self._explain(left, hour, target, -1)
+        wrong = sum(value != 0 for values in left for value in values)
+        cuts = () if complete else replay_rules.open_hours(self.rules, self._import_prices)
+        undecided = [hour for hour, _ in cuts]
+        for hour, possible in cuts if wrong else ():
+            wrong += self._explain(left, hour, targets[hour], 1)
+            if possible and not wrong:
+                return
+        if wrong:
+            for hour in undecided:
+                self._explain(left, hour, targets[hour], -1)
+            raise self._wrong_return(left, targets, undecided)
+
+    def _explain(self, left: list[list[int]], hour: int, target: int, sign: int) -> int:
+        """Take one hour's shifted energy from what is left to explain (+1: put it back); how many more are wrong."""
+        if target < 0:
+            return 0
+        before = sum(value != 0 for value in left[target])
+        left[target] = [value + sign * energy for value, energy in zip(left[target], self._shifted[hour], strict=True)]
+        return sum(value != 0 for value in left[target]) - before
+
+    def _wrong_return(self, left: list[list[int]], targets: Sequence[int], undecided: Sequence[int]) -> LocatedError:
+        """The first prosumer whose energy returned is out of bounds or, if all are in bounds, not what was shifted."""
+        slack = [[0] * self.rules.num_prosumers for _ in left]
+        for hour in undecided:
+            self._explain(slack, hour, targets[hour], 1)
+        cells = [(hour, i) for hour, values in enumerate(left) for i, value in enumerate(values) if value]
+        outside = (cell for cell in cells if not -slack[cell[0]][cell[1]] <= left[cell[0]][cell[1]] <= 0)
+        hour, i = next(outside, cells[0])
+        seen = self._returned[hour][i]
+        most = seen - left[hour][i]
+        least = most - slack[hour][i]
+        allowed = str(least) if least == most else f"{least} .. {most}, all or nothing of each hour shifted"
+        record, reason = 1 + self.rules.num_prosumers + i, "not what was shifted to this hour"
+        return bad_input(self.rules, self._first_height + hour, record, "returned_wh", allowed, seen, reason)

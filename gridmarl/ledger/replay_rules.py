@@ -155,6 +155,27 @@ def return_hours(import_prices: Sequence[int], deadline: int) -> list[int]:
     return result
 
 
+def open_hours(rules: Rules, import_prices: Sequence[int]) -> list[tuple[int, bool]]:
+    """Hours of an unfinished episode whose shifted energy may yet return after the hours known, the latest first.
+
+    With each, whether a future exists in which it does and the open hours before it do not. Later hours have windows
+    that reach further and known prices that are no lower, so that if the energy of one hour goes to the future, that of
+    all later ones does. A future hour that only the later window reaches tells two hours apart, or else a price
+    between their least prices so far.
+    """
+    known, last, deadline = len(import_prices), rules.horizon_hours - 1, rules.shift_deadline_hours
+    least = [import_prices[hour] if hour >= 0 else None for hour in return_hours(import_prices, deadline)]
+    result = []
+    for hour in range(known - 1, -1, -1):
+        end, before = min(hour + deadline, last), min(hour - 1 + deadline, last)
+        if end < known:
+            break
+        price, earlier = least[hour], least[hour - 1] if hour else None
+        same = hour > 0 and before == end
+        result.append((hour, not same or price is None or earlier is None or earlier < price))
+    return result
+
+
 def battery_limits(rules: Rules, capacity: int, power: int, soc: int) -> tuple[int, int]:
     """Most charge and most discharge in an ordinary hour."""
     room = (capacity - soc) * 1000 // rules.battery_efficiency_permille

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 
 from benchmarks import fuzz_ledger
 from benchmarks.fuzz_ledger import FAILED, Options, attack, futures, fuzz, lawful, main
-from benchmarks.ledger_mutations import FORGERIES, RAW, bases, fields_of, records_of, resealed, with_field
+from benchmarks.ledger_mutations import FORGERIES, RAW, Honest, bases, fields_of, records_of, resealed, with_field
 from gridmarl.errors import LedgerError
 from gridmarl.ledger import LedgerWriter, Rules, Verdict, genesis, verify, verify_bytes
 from gridmarl.ledger.file import MAGIC, PREFIX
 from gridmarl.ledger.genesis import MAX_GENESIS_BYTES
 from gridmarl.ledger.records import decode_record
-from tests.ledger.builders import SMALL, rehashed, with_record
-from tests.oracles.ledger_play import rules_of
+from tests.ledger.builders import SMALL, honest_blocks, rehashed, with_record
+from tests.oracles.ledger_play import Play, rules_of
 
 BASES = bases()
 SECONDS = 5.0
@@ -193,3 +193,35 @@ def test_the_command_counts_and_keeps_what_fails(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(fuzz_ledger, "verify_bytes", lambda data: Verdict(ok=data in honest))
     assert main(Options(files=23, keep=tmp_path / "kept")) == 1
     assert len(list((tmp_path / "kept").iterdir())) > 15
+
+
+def test_every_beginning_of_an_honest_history_verifies():
+    """Whatever the prices to come, the energy returned so far is possible."""
+    for seed in range(30):
+        for deadline, limits in ((1, (0, 3)), (2, (-5, 5)), (3, (0, 2)), (5, (0, 40)), (9, (0, 9))):
+            play = Play(P=2, H=6, deadline=deadline, price_range=limits)
+            rules, sealed = honest_blocks(play, seed)
+            for length in range(1, 6):
+                verdict = verify_bytes(rehashed(rules, [each.block for each in sealed[:length]]))
+                assert verdict.ok, (seed, deadline, length, str(verdict))
+
+
+def test_energy_shifted_in_one_hour_returns_together():
+    """Less of it in an hour known: verifies exactly if the oracle knows a future in which the rest returns later."""
+    refused = accepted = 0
+    for seed in range(40):
+        rules, sealed = honest_blocks(Play(P=1 + seed % 2, H=6, deadline=3, price_range=(0, 40)), seed)
+        whole = Honest(b"", rules, [each.block for each in sealed])
+        blocks, meter = whole.blocks[:4], 1 + rules.num_prosumers
+        values = decode_record(records_of(blocks[-1].inputs)[meter])
+        for part in range(1, min(values["returned_wh"], 9) + 1):  # consumed instead: B and load stay the same
+            moved = {"demand_wh": values["demand_wh"] + part, "returned_wh": values["returned_wh"] - part}
+            forged = rehashed(rules, [*blocks[:-1], with_record(blocks[-1], "inputs", meter, **moved)])
+            verdict = verify_bytes(forged)
+            assert verdict.ok == any(lawful(forged, each) for each in futures(whole)), (seed, part)
+            if verdict.error is not None:
+                where = (verdict.error.block, verdict.error.section, verdict.error.field)
+                assert where == (3, "inputs", "returned_wh")
+            refused, accepted = refused + (not verdict.ok), accepted + verdict.ok
+    assert refused > 20
+    assert accepted
