@@ -129,7 +129,7 @@ def _check_target(target: Path) -> None:
         try:
             import_module("pyarrow")
         except ImportError as error:
-            raise MissingExtraError("Parquet needs pyarrow: pip install pyarrow") from error
+            raise MissingExtraError("Parquet needs pyarrow: pip install 'gridmarl[parquet]'") from error
 
 
 def _write_jsonl(path: Path, rows: Iterator[TransactionRow]) -> None:

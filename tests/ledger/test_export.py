@@ -144,7 +144,7 @@ def test_what_cannot_be_written_is_named(ledger, tmp_path):
 
 def test_parquet_without_pyarrow_says_what_to_install(ledger, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(MissingExtraError, match=r"^Parquet needs pyarrow: pip install pyarrow$"):
+    with pytest.raises(MissingExtraError, match=r"^Parquet needs pyarrow: pip install 'gridmarl\[parquet\]'$"):
         export_ledger(ledger, tmp_path / "rows.parquet")
     assert export_ledger(ledger, tmp_path / "rows.csv").ok
 
