@@ -213,7 +213,7 @@ def test_resume_needs_the_folder_of_a_run(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["nonsense"], ["ledger"], ["ledger", "prove", "x"], ["compare", "two-stage-dr", "more"]]
+    "arguments", [[], ["nonsense"], ["ledger"], ["ledger", "prove", "x"], ["train", "two-stage-dr", "more"]]
 )
 def test_command_line_that_does_not_parse(arguments: list[str]) -> None:
     assert "gridmarl --help" in refused(*arguments)
