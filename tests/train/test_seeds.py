@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gridmarl.agents import registry
 from gridmarl.agents.registry import register_agent
 from gridmarl.train import seeds as seeds_module
 from gridmarl.train.checkpoint import load_checkpoint
@@ -179,9 +180,10 @@ def test_bad_seeds(options: tuple[str, ...], message: str, tmp_path: Path) -> No
     assert not (tmp_path / "run").exists()
 
 
-def test_an_agent_of_this_process_cannot_go_to_workers(tmp_path: Path) -> None:
+def test_an_agent_of_this_process_cannot_go_to_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from gridmarl.agents.heuristics import Truthful
 
+    monkeypatch.setattr(registry, "_registered", {})  # other tests list what is registered
     register_agent("seeds_here_only", Truthful)
     outcome = gridmarl(*TRAIN[:5], "--agent", "seeds_here_only", *SEEDS, "--workers", "2", "--run-dir", tmp_path / "a")
     assert (outcome.code, "registered in this process only" in outcome.err) == (2, True)
