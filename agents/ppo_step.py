@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gridmarl.agents.ppo_loss import LossWeights, Rows, policy_gradient, value_gradient
-from gridmarl.agents.ppo_networks import NetworkLayout, Parts, backward, evaluate, forward
+from gridmarl.agents.ppo_networks import NetworkLayout, Parts, backward, evaluate, forward, piece_rows
 from gridmarl.protocols import Alone, Workers
 
 BETAS = (0.9, 0.999)
@@ -44,7 +44,24 @@ def adam_scales(first: int, steps: int, learning_rate: float) -> Tensor:
 
 
 def gradient(parts: Parts, rows: Rows, settings: StepSettings) -> Tensor:
-    """Gradient of the loss at the numbers `[N, 1, K]` that `parts` views; each network's is that of its own rows."""
+    """Gradient of the loss at the numbers `[N, 1, K]` that `parts` views; each network's is that of its own rows.
+
+    Large minibatches of wide networks go through in pieces; the loss is a mean over rows, so theirs add up by size.
+    """
+    count = rows.features.shape[1]
+    agents = count // rows.seen.shape[1]  # with a shared central critic, a row of `seen` is a slot of this many rows
+    size = min(piece_rows(count, layers, agents) for layers in (parts.actor, parts.critic))
+    if size == count:
+        return _gradient(parts, rows, settings)
+    columns = [column.split(size // (count // column.shape[1]), dim=1) for column in rows]
+    pieces = [Rows(*piece) for piece in zip(*columns, strict=True)]
+    total = _gradient(parts, pieces[0], settings).mul_(size / count)
+    for piece in pieces[1:]:
+        total.add_(_gradient(parts, piece, settings), alpha=piece.features.shape[1] / count)
+    return total
+
+
+def _gradient(parts: Parts, rows: Rows, settings: StepSettings) -> Tensor:
     layout, weights = settings.layout, settings.weights
     actor, log_std, critic = parts
     *inputs, outputs = forward(actor, layout.activation, rows.features)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from gridmarl.agents import ppo_networks
 from gridmarl.agents.ppo import PPO
 from gridmarl.agents.ppo_loss import (
     LossWeights,
@@ -19,7 +20,15 @@ from gridmarl.agents.ppo_loss import (
     policy_terms,
     value_errors,
 )
-from gridmarl.agents.ppo_networks import Layers, NetworkLayout, evaluate, initial_networks, normals, orthogonal
+from gridmarl.agents.ppo_networks import (
+    Layers,
+    NetworkLayout,
+    evaluate,
+    initial_networks,
+    normals,
+    orthogonal,
+    piece_rows,
+)
 from gridmarl.agents.ppo_rollout import generalised_advantage
 from gridmarl.agents.ppo_step import (
     BETAS,
@@ -198,6 +207,29 @@ def test_written_out_gradients_equal_automatic_ones(
     assert plain.grad is not None
     assert float(plain.grad.abs().max()) > 0.05
     torch.testing.assert_close(found, plain.grad, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("limit", [24, 100, 199, 1599])
+@pytest.mark.parametrize("seen_agents", [1, 5])
+def test_minibatches_in_pieces_have_the_same_gradient(
+    monkeypatch: pytest.MonkeyPatch, limit: int, seen_agents: int
+) -> None:
+    """Also where a row of the critic is a slot of five agents, which no piece may cut; and values of many rows."""
+    layout = NetworkLayout((5, 8, 3), (5 * seen_agents, 8, seen_agents), True, "tanh")
+    generator = torch.Generator().manual_seed(4)
+    flat = initial_networks(1, layout, 0.1, generator)
+    flat += torch.randn(flat.shape, generator=generator) * 0.1
+    rows = random_rows(200, 5, 3, 3, networks=1)
+    rows = rows._replace(seen=rows.features.reshape(1, 200 // seen_agents, 5 * seen_agents))
+    parts, settings = layout.parts(flat), StepSettings(layout, LossWeights(0.2, 0.4, 0.7, 0.3), 0.5)
+    whole, values = gradient(parts, rows, settings), evaluate(parts.critic, "tanh", rows.seen)
+    monkeypatch.setattr(ppo_networks, "CACHED_NUMBERS", limit)
+    size = piece_rows(200, parts.actor, seen_agents)
+    assert size < 200
+    assert size % seen_agents == 0
+    assert (size - seen_agents) * 8 < limit
+    torch.testing.assert_close(gradient(parts, rows, settings), whole, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(evaluate(parts.critic, "tanh", rows.seen), values, atol=1e-6, rtol=1e-5)
 
 
 def test_clipping_and_adam_equal_those_of_torch() -> None:
