@@ -18,9 +18,9 @@ from gridmarl.ledger.records import RECORD_BYTES, input_count, transaction_count
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from gridmarl.ledger.file import LedgerWriter
     from gridmarl.ledger.genesis import Rules
     from gridmarl.ledger.hour import HourRecord
+    from gridmarl.ledger.writer import BlockWriter
 
 
 def _host_bytes(hour: HourRecord, lanes: Sequence[int]) -> memoryview:
@@ -108,7 +108,7 @@ class LaneChains:
         lanes: Sequence[int],
         *,
         keep: Iterable[int] = (),
-        writers: Mapping[int, LedgerWriter] | None = None,
+        writers: Mapping[int, BlockWriter] | None = None,
     ) -> None:
         self.lanes = [int(lane) for lane in lanes]
         self.rules = [replace(rules, lane=lane) for lane in self.lanes]
