@@ -20,13 +20,17 @@ from gridmarl.ledger.records import iterate_records
 from gridmarl.ledger.stats import ledger_stats
 from gridmarl.ledger.verify import verified
 from gridmarl.train.consensus_command import LedgerConsensus
+from gridmarl.train.ledger_store import LEDGER_STORE
 from gridmarl.train.ledger_tables import print_block, print_chain, print_stats, print_transaction
 from gridmarl.train.tables import results_console
 
 
 def ledger_file(path: Path) -> Path:
-    """The ledger of a run folder, or the path itself."""
-    return path / "ledger.bin" if path.is_dir() else path
+    """The ledger of a run folder, ledger.bin or, before the run's end, ledger.sqlite; or the path itself."""
+    if not path.is_dir():
+        return path
+    file, store = path / "ledger.bin", path / LEDGER_STORE
+    return store if store.exists() and not file.exists() else file
 
 
 def _or_verdict(action: Callable[[], None]) -> int:
@@ -41,10 +45,10 @@ def _or_verdict(action: Callable[[], None]) -> int:
 
 @dataclass
 class LedgerVerify:
-    """Re-hash a ledger file, replay every hour with independent integer code, and say what is wrong, if anything."""
+    """Re-hash a ledger, replay every hour with independent integer code, and say what is wrong, if anything."""
 
     path: tyro.conf.Positional[Path]
-    """The ledger file (ledger.bin of a run), or a run folder."""
+    """The ledger file or store (ledger.bin, ledger.sqlite of a run), or a run folder."""
 
     def run(self) -> int:
         """Print the verdict; 0 if the file verifies, 1 if not."""
@@ -57,6 +61,8 @@ class LedgerVerify:
             print(f"NOT VERIFIED: {verdict.error}")
             return 1
         print(f"residual {verdict.residual_utok} utok")
+        if verdict.may_grow:
+            print("no trailer: a store, ok up to its head; a run may append to it")
         return 0
 
 
@@ -65,7 +71,7 @@ class LedgerShow:
     """Show the rules and blocks of a ledger, all of one block, or one transaction."""
 
     path: tyro.conf.Positional[Path]
-    """The ledger file, or a run folder."""
+    """The ledger file or store, or a run folder."""
     block: int | None = None
     """Height of a block, from 0."""
     tx: int | None = None
@@ -106,7 +112,7 @@ class LedgerStats:
     """Totals of a ledger: transactions, energy and money by kind, bytes, prices, balances at the end."""
 
     path: tyro.conf.Positional[Path]
-    """The ledger file, or a run folder."""
+    """The ledger file or store, or a run folder."""
 
     def run(self) -> int:
         """Print them; 1 if the file does not verify."""
@@ -116,12 +122,12 @@ class LedgerStats:
 
 @dataclass
 class LedgerExport:
-    """Write the transactions of a ledger as JSONL, CSV or Parquet, one row each."""
+    """Write the transactions of a ledger as JSONL, CSV or Parquet, one row each; or a store as the canonical file."""
 
     path: tyro.conf.Positional[Path]
-    """The ledger file, or a run folder."""
+    """The ledger file or store, or a run folder."""
     out: Path
-    """File to write, replaced if it exists; its ending (.jsonl, .csv, .parquet) is the format."""
+    """File to write, replaced if it exists; its ending (.jsonl, .csv, .parquet, .bin) is the format."""
 
     def run(self) -> int:
         """Write the file; 1, and nothing written, if the ledger does not verify."""
@@ -137,7 +143,7 @@ class LedgerProve:
     """Print an inclusion proof of one transaction as JSON; `gridmarl.ledger.bao_verify` checks it, and nothing else."""
 
     path: tyro.conf.Positional[Path]
-    """The ledger file, or a run folder."""
+    """The ledger file or store, or a run folder."""
     block: int
     """Height of the block, from 0."""
     tx: int

@@ -1,6 +1,7 @@
-"""Transactions of a ledger file as rows: JSONL, CSV or Parquet, one row per transaction, units in the column names.
+"""Transactions of a ledger as rows: JSONL, CSV or Parquet, one row per transaction, units in the column names.
 
-Only a file that verifies is exported. Integers stay integers, so that a row gives back the 64 bytes of its record.
+And a ledger store as the canonical file (.bin), byte for byte what LedgerWriter would have written.
+Only a ledger that verifies is exported. Integers stay integers, so that a row gives back the 64 bytes of its record.
 
 | column            | meaning                                                                                   |
 |-------------------|-------------------------------------------------------------------------------------------|
@@ -26,6 +27,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from gridmarl.errors import ConfigError, MissingExtraError
+from gridmarl.ledger.block import SealedBlock
+from gridmarl.ledger.file import LedgerWriter
+from gridmarl.ledger.hashing import header_hash
 from gridmarl.ledger.records import Kind, encode_record, iterate_records
 from gridmarl.ledger.verify import Verdict, verified
 
@@ -33,8 +37,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from gridmarl.ledger.block import Block
+    from gridmarl.ledger.reader import LedgerReader
 
-FORMATS = (".jsonl", ".parquet", ".csv")
+FORMATS = (".jsonl", ".parquet", ".csv", ".bin")
 _TEXTS = ("kind", "payer_role", "payee_role")
 
 
@@ -93,9 +98,10 @@ def transaction_rows(blocks: Iterable[Block], num_prosumers: int, first: int = 0
 
 
 def export_ledger(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> Verdict:
-    """Verify a ledger file and write its transactions to `out`, replaced if it exists, whole or not at all.
+    """Verify a ledger (file or store) and write it to `out`, replaced if it exists, whole or not at all.
 
-    The ending of `out` decides the format: .jsonl, .csv, or .parquet (which holds all rows in memory).
+    The ending of `out` decides the format: .jsonl, .csv, .parquet (which holds all rows in memory) have one row for
+    each transaction; .bin is the canonical ledger file with all blocks and a trailer.
 
     Returns:
         The verdict; as many rows were written as it counts transactions.
@@ -111,7 +117,10 @@ def export_ledger(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> 
     part = target.with_name(target.name + ".part")
     try:
         with verified(path) as (reader, verdict):
-            _WRITERS[target.suffix](part, transaction_rows(reader, reader.rules.num_prosumers))
+            if target.suffix == ".bin":
+                _write_canonical(part, reader)
+            else:
+                _WRITERS[target.suffix](part, transaction_rows(reader, reader.rules.num_prosumers))
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
@@ -130,6 +139,13 @@ def _check_target(target: Path) -> None:
             import_module("pyarrow")
         except ImportError as error:
             raise MissingExtraError("Parquet needs pyarrow: pip install 'gridmarl[parquet]'") from error
+
+
+def _write_canonical(path: Path, reader: LedgerReader) -> None:
+    path.unlink(missing_ok=True)
+    with LedgerWriter(path, reader.rules) as writer:
+        for block in reader:
+            writer.append(SealedBlock(block, header_hash(block.header)))
 
 
 def _write_jsonl(path: Path, rows: Iterator[TransactionRow]) -> None:

@@ -32,6 +32,7 @@ from gridmarl.ledger.location import (
     mismatch,
 )
 from gridmarl.ledger.records import RECORD_BYTES, input_count
+from gridmarl.ledger.store_format import is_database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,6 +48,7 @@ class LedgerReader:
         size: bytes of the file.
         block_bytes: bytes of one block.
         block_count: blocks that lie in full in the file.
+        may_grow: whether more blocks can follow the last one (class attribute; true of a store).
 
     Args:
         file: a binary file that can seek; it stays open until `close`.
@@ -54,6 +56,8 @@ class LedgerReader:
     Raises:
         LocatedError: magic, version or genesis is malformed.
     """
+
+    may_grow = False
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -87,7 +91,7 @@ class LedgerReader:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> LedgerReader:
-        """Reader of a path.
+        """Reader of a ledger file, or of a ledger store (`gridmarl.ledger.store_reader`): the magic bytes decide.
 
         Raises:
             LedgerError: the path is missing, not a regular file (a pipe would be waited for) or not readable;
@@ -96,6 +100,10 @@ class LedgerReader:
         try:
             if not stat.S_ISREG(os.stat(path).st_mode):
                 raise LedgerError(f"ledger {os.fspath(path)}: cannot be opened (not a regular file)")
+            if is_database(path):
+                from gridmarl.ledger.store_reader import StoreReader  # here: it is a LedgerReader itself
+
+                return StoreReader(path)
             file = open(path, "rb")  # noqa: SIM115 - closed by close()
         except OSError as error:
             raise LedgerError(f"ledger {os.fspath(path)}: cannot be opened ({error.strerror})") from error

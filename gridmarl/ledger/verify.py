@@ -34,12 +34,13 @@ class Verdict:
     """Result of a verification.
 
     Attributes:
-        ok: nothing is wrong and the file is complete.
+        ok: nothing is wrong and the file (not a store, see `may_grow`) is complete.
         blocks, transactions: verified before the error, or in all.
         residual_utok: sum over accounts after the last verified block minus the sum at the start; 0, or money was made.
         head: hash of the last verified block in hexadecimal (genesis hash if none).
         energy_totals: Wh by name over the verified blocks.
         error: the first thing wrong, None if nothing is.
+        may_grow: it is a store, which a run may still append to: ok up to its head.
     """
 
     ok: bool = False
@@ -49,9 +50,10 @@ class Verdict:
     head: str = ""
     energy_totals: dict[str, int] = field(default_factory=dict)
     error: Location | None = None
+    may_grow: bool = False
 
     def __str__(self) -> str:
-        state = "ok" if self.ok else f"NOT ok: {self.error}"
+        state = ("ok up to the head of a store" if self.may_grow else "ok") if self.ok else f"NOT ok: {self.error}"
         return f"{state}; {self.blocks} blocks, {self.transactions} transactions, residual {self.residual_utok} µtok"
 
 
@@ -82,6 +84,7 @@ def verify_bytes(data: bytes) -> Verdict:
 
 def _verify(reader: LedgerReader, verdict: Verdict) -> None:
     replay = Replay(reader.rules)
+    verdict.may_grow = reader.may_grow
     head, root = reader.genesis_hash, state_root(balance_bytes(reader.rules.initial_balances))
     verdict.head = head.hex()
     verdict.energy_totals = replay.totals
