@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from gridmarl.ledger import Block, Rules
-from gridmarl.ledger.file import MAGIC, PREFIX, TRAILER_BYTES, Trailer, block_bytes
+from gridmarl.ledger.file import FILE_VERSION, MAGIC, PREFIX, TRAILER_BYTES, Trailer, block_bytes
 from gridmarl.ledger.hashing import balance_bytes, genesis_hash, section_root, state_root
 from gridmarl.ledger.location import INPUTS, TRANSACTIONS
 from gridmarl.ledger.records import FIELDS, RECORD_BYTES, RECORD_WORDS, Field, Kind, input_count
@@ -38,7 +38,7 @@ class Honest(NamedTuple):
     @property
     def block_bytes(self) -> int:
         """Length of a block."""
-        return block_bytes(self.rules.num_prosumers)
+        return block_bytes(self.rules.num_prosumers, self.rules.signature_slots)
 
 
 def honest(play: Play, seed: int, **changes: object) -> Honest:
@@ -87,14 +87,14 @@ def resealed(
     """A file in which every hash is right: section roots, parents, trailer and, if asked, state roots and heights."""
     genesis = base.rules.to_bytes() if genesis is None else genesis
     head, root = genesis_hash(genesis), state_root(balance_bytes(base.rules.initial_balances))
-    parts = [PREFIX.pack(MAGIC, 1, len(genesis)), genesis, head]
+    parts = [PREFIX.pack(MAGIC, FILE_VERSION, len(genesis)), genesis, head]
     for height, block in enumerate(restated(base.rules, blocks) if restate else blocks):
         header = block.parsed_header()._replace(
             parent=head, input_root=section_root(block.inputs), tx_root=section_root(block.transactions)
         )
         if renumber:
             header = header._replace(height=height, period=height % base.rules.horizon_hours)
-        parts += [header.pack(), block.inputs, block.transactions]
+        parts.append(block._replace(header=header.pack()).to_bytes())
         head, root = header.hash(), header.state_root
     return b"".join([*parts, Trailer(len(blocks), head, root).pack()])
 
@@ -202,7 +202,7 @@ def reordered(rng: random.Random, items: Sequence[bytes] | Sequence[Block]) -> l
 
 
 def reorder_blocks(rng: random.Random, base: Honest, donor: Honest) -> bytes:
-    blocks = b"".join(b"".join(base.blocks[i]) for i in reordered(rng, base.blocks))
+    blocks = b"".join(base.blocks[i].to_bytes() for i in reordered(rng, base.blocks))
     return base.data[: base.start] + blocks + base.data[-TRAILER_BYTES:]
 
 
@@ -211,7 +211,7 @@ def reorder_records(rng: random.Random, base: Honest, donor: Honest) -> bytes:
     records = records_of(getattr(base.blocks[height], section))
     block = base.blocks[height]._replace(**{section: b"".join(records[i] for i in reordered(rng, records))})
     parts = [*base.blocks[:height], block, *base.blocks[height + 1 :]]
-    return base.data[: base.start] + b"".join(b"".join(part) for part in parts) + base.data[-TRAILER_BYTES:]
+    return base.data[: base.start] + b"".join(part.to_bytes() for part in parts) + base.data[-TRAILER_BYTES:]
 
 
 def splice(rng: random.Random, base: Honest, donor: Honest) -> bytes:

@@ -1,15 +1,15 @@
 """The canonical ledger file: one flat, little-endian file in which every bit is covered by a hash or fixed.
 
-| part    | content                                                                                             |
-|---------|-----------------------------------------------------------------------------------------------------|
-| file    | magic `GMLEDGER` (8 bytes), file version (u32)                                                      |
-| genesis | length (u32), canonical JSON, genesis hash (32 bytes)                                               |
-| blocks  | header (256 bytes), inputs (64(1 + 2P) bytes), transactions (64(8P + 2) bytes), one after the other |
-| trailer | magic `GMLTRAIL`, block count (u64), head hash, final state root, BLAKE3 of these 80 bytes          |
+| part    | content                                                                                            |
+|---------|----------------------------------------------------------------------------------------------------|
+| file    | magic `GMLEDGER` (8 bytes), file version (u32)                                                     |
+| genesis | length (u32), canonical JSON, genesis hash (32 bytes)                                              |
+| blocks  | header (256 bytes), signatures (64 per slot), inputs (64(1 + 2P)), transactions (64(8P + 2)), each |
+| trailer | magic `GMLTRAIL`, block count (u64), head hash, final state root, BLAKE3 of these 80 bytes         |
 
-All blocks of a file have the same length, which the genesis' number of prosumers fixes, so that block `i` is found
-without reading the ones before and a corrupted count cannot shift what follows. A run that was killed leaves a file
-without trailer, in which every block written in full is intact.
+All blocks of a file have the same length, which the genesis' numbers of prosumers and of signatures fix, so that block
+`i` is found without reading the ones before and a corrupted count cannot shift what follows. A run that was killed
+leaves a file without trailer, in which every block written in full is intact.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from gridmarl.errors import LedgerError
-from gridmarl.ledger.block import HEADER_BYTES, SealedBlock
+from gridmarl.ledger.block import HEADER_BYTES, SIGNATURE_BYTES, SealedBlock
 from gridmarl.ledger.genesis import MAX_GENESIS_BYTES, Rules
 from gridmarl.ledger.hashing import balance_bytes, section_root, state_root
 from gridmarl.ledger.records import RECORD_BYTES, input_count, transaction_count
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 MAGIC = b"GMLEDGER"
-FILE_VERSION = 1
+FILE_VERSION = 2
 TRAILER_MAGIC = b"GMLTRAIL"
 PREFIX = Struct("<8sII")
 TRAILER_BODY = Struct("<8sQ32s32s")
@@ -48,9 +48,10 @@ class Trailer(NamedTuple):
         return body + section_root(body)
 
 
-def block_bytes(num_prosumers: int) -> int:
+def block_bytes(num_prosumers: int, signature_slots: int) -> int:
     """Length of one block in the file."""
-    return HEADER_BYTES + RECORD_BYTES * (input_count(num_prosumers) + transaction_count(num_prosumers))
+    records = input_count(num_prosumers) + transaction_count(num_prosumers)
+    return HEADER_BYTES + SIGNATURE_BYTES * signature_slots + RECORD_BYTES * records
 
 
 class LedgerWriter:
@@ -101,13 +102,14 @@ class LedgerWriter:
         checks = (
             ("height", header.height, self.height),
             ("parent", header.parent, self.head),
+            ("signatures", len(sealed.block.signatures), SIGNATURE_BYTES * self.rules.signature_slots),
             ("inputs", len(sealed.block.inputs), RECORD_BYTES * input_count(prosumers)),
             ("transactions", len(sealed.block.transactions), RECORD_BYTES * transaction_count(prosumers)),
         )
         for name, seen, allowed in checks:
             if seen != allowed:
                 raise LedgerError(f"block {self.height}: {name} is {seen!r}; {allowed!r} is allowed")
-        self._write(b"".join(sealed.block))
+        self._write(sealed.block.to_bytes())
         self.head, self._state_root = sealed.hash, header.state_root
         self.height += 1
 

@@ -12,23 +12,26 @@ from typing import Any
 
 import gridmarl
 from gridmarl.errors import ConfigError, LedgerError
-from gridmarl.ledger.hashing import genesis_hash
+from gridmarl.ledger.block import CONSENSUS_CODES
+from gridmarl.ledger.election import MAX_CONFIRMATIONS, MAX_VALIDATORS, MIN_PBFT_VALIDATORS
+from gridmarl.ledger.hashing import HASH_BYTES, genesis_hash
+from gridmarl.ledger.nonce import MAX_DIFFICULTY_BITS
 from gridmarl.units import MAX_BOOK_WH
 
 FORMAT = "gridmarl-ledger"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MARKET = "two-stage-dr"
 MAX_PROSUMERS = 1_000_000
 MAX_HOURS = (1 << 31) - 1
 MAX_BALANCE_UTOK = 1 << 62
-MAX_GENESIS_BYTES = 1 << 26  # a million prosumers with long balances and batteries of their own need 54 MB
+MAX_GENESIS_BYTES = 1 << 27  # a million prosumers with long balances, batteries and addresses need 121 MB
 _SHORT = reprlib.Repr()  # a file's values in messages: neither their length nor their depth may be the file's choice
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxlong, _SHORT.maxother = 2, 60, 60, 60
 _FIXED: dict[str, Any] = {"format": FORMAT, "version": FORMAT_VERSION, "market": MARKET}
 _CHOICES = {
     "price_rule": ("uniform", "marginal_pair"),
     "dr_settlement": ("two_settlement", "additive"),
-    "consensus": ("proof_of_authority",),
+    "consensus": tuple(CONSENSUS_CODES),
 }
 _RANGES = {
     "num_prosumers": (1, MAX_PROSUMERS),
@@ -42,10 +45,14 @@ _RANGES = {
     "credit_limit_utok": (0, MAX_BALANCE_UTOK),
     "seed": (0, (1 << 64) - 1),
     "lane": (0, (1 << 63) - 1),
+    "validators": (1, MAX_VALIDATORS),
+    "difficulty_bits": (0, MAX_DIFFICULTY_BITS),
+    "confirmations": (0, MAX_CONFIRMATIONS),
 }
 _OPTIONAL = ("alpha_permille", "credit_limit_utok", "battery_initial_wh")
 _PER_PROSUMER = ("battery_capacity_wh", "battery_power_w", "battery_initial_wh")
 _TEXTS = ("scenario", "gridmarl_version")
+_HEX_DIGITS = frozenset("0123456789abcdef")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +68,12 @@ class Rules:
         credit_limit_utok: the most a prosumer may owe at the end of an hour, in µtok; None for no limit. Market,
             operator and upstream have no limit.
         scenario: name of the scenario or data set.
+        consensus: who seals; see `gridmarl.ledger.sealing`.
+        validators: how many may seal: one, which is the operator, or the first so many prosumers. PBFT needs four.
+        sealers: public keys of the validators in hexadecimal, Ed25519; empty: the chain is unsigned.
+        addresses: `[P+3]` of the accounts in hexadecimal: hashes of public keys (`gridmarl.ledger.keys`); may be empty.
+        difficulty_bits: zero bits that hashes must begin with under proof of work; else 0.
+        confirmations: blocks that must follow until a block is final under proof of work and of stake; else 0.
 
     Raises:
         ConfigError: a field has the wrong type or lies outside its range.
@@ -85,6 +98,11 @@ class Rules:
     lane: int = 0
     scenario: str = ""
     consensus: str = "proof_of_authority"
+    validators: int = 1
+    sealers: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+    difficulty_bits: int = 0
+    confirmations: int = 0
     gridmarl_version: str = gridmarl.__version__
 
     def __post_init__(self) -> None:
@@ -106,6 +124,33 @@ class Rules:
         _check_list(
             "initial_balances", self.initial_balances, self.num_prosumers + 3, -MAX_BALANCE_UTOK, MAX_BALANCE_UTOK
         )
+        self._check_consensus()
+        _check_hex("sealers", self.sealers, self.validators)
+        _check_hex("addresses", self.addresses, self.num_prosumers + 3)
+
+    def _check_consensus(self) -> None:
+        most = max(1, self.num_prosumers)
+        least = MIN_PBFT_VALIDATORS if self.consensus == "pbft" else 1
+        if not least <= self.validators <= most:
+            allowed = f"{least} .. {most}, as there are prosumers,"
+            raise ConfigError(f"validators = {self.validators}; {allowed} are allowed under {self.consensus}")
+        unused = [] if self.consensus == "proof_of_work" else ["difficulty_bits"]
+        unused += [] if self.consensus in ("proof_of_work", "proof_of_stake") else ["confirmations"]
+        for name in unused:
+            if getattr(self, name):
+                raise ConfigError(f"{name} = {getattr(self, name)}; 0 is allowed under {self.consensus}")
+
+    @property
+    def signature_slots(self) -> int:
+        """Signatures in every block: none, that of the sealer, or under PBFT one for the vote of each validator."""
+        if not self.sealers:
+            return 0
+        return self.validators if self.consensus == "pbft" else 1
+
+    @property
+    def sealer_accounts(self) -> tuple[int, ...]:
+        """`[validators]` accounts of the validators: prosumers, or of a single one the operator."""
+        return (self.num_prosumers + 1,) if self.validators == 1 else tuple(range(self.validators))
 
     def per_prosumer(self, name: str) -> tuple[int, ...]:
         """`[P]` values of a battery field that is not None."""
@@ -137,6 +182,10 @@ class Rules:
             raise LedgerError(f"genesis: not JSON ({error})") from error
         if not isinstance(content, dict):
             raise LedgerError("genesis: not a JSON object")
+        version = content.get("version")
+        if type(version) is int and 0 < version < FORMAT_VERSION:
+            earlier = "written by an earlier gridmarl: read it with that, or run again"
+            raise LedgerError(f"genesis: version {version}, {FORMAT_VERSION} is allowed; {earlier}")
         known = {item.name for item in fields(cls)} | set(_FIXED)
         if set(content) != known:
             raise LedgerError(
@@ -176,3 +225,17 @@ def _check_list(name: str, value: object, length: int, low: int, high: int, *, s
         raise ConfigError(f"{name}: {size} values; a tuple of {length} is allowed")
     for index, item in enumerate(value):
         _check_integer(f"{name}[{index}]", item, low, high)
+
+
+def _check_hex(name: str, value: object, length: int) -> None:
+    """Nothing, or `length` different texts of 64 hexadecimal digits in lower case."""
+    if value == ():
+        return
+    if not isinstance(value, tuple) or len(value) != length:
+        size = len(value) if isinstance(value, tuple) else type(value).__name__
+        raise ConfigError(f"{name}: {size} values; a tuple of {length} or none is allowed")
+    for index, item in enumerate(value):
+        if type(item) is not str or len(item) != 2 * HASH_BYTES or not set(item) <= _HEX_DIGITS:
+            raise ConfigError(f"{name}[{index}] = {_SHORT.repr(item)}; 64 digits of 0-9a-f are allowed")
+    if len(set(value)) < length:
+        raise ConfigError(f"{name}: two are the same; different ones are allowed")

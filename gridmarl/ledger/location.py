@@ -6,15 +6,16 @@ from dataclasses import dataclass
 
 from gridmarl.errors import LedgerError
 
-FILE, GENESIS, HEADER, INPUTS, TRANSACTIONS, TRAILER = "file", "genesis", "header", "inputs", "transactions", "trailer"
+FILE, GENESIS, HEADER, SIGNATURES = "file", "genesis", "header", "signatures"
+INPUTS, TRANSACTIONS, TRAILER = "inputs", "transactions", "trailer"
 
 
 @dataclass(frozen=True)
 class Location:
     """Attributes:
-    section: "file" (magic and version), "genesis", "header", "inputs", "transactions" or "trailer".
+    section: "file" (magic and version), "genesis", "header", "signatures", "inputs", "transactions" or "trailer".
     block: height, None outside the blocks.
-    record: index of the record in its section, None where not derivable.
+    record: index of the record (of signatures: the slot) in its section, None where not derivable.
     record_name: such as "METER of prosumer 3" or "LOCAL_BUY".
     field: name of the field, None where not derivable.
     expected, seen: values as text (hashes in hexadecimal).

@@ -7,7 +7,7 @@ import stat
 from typing import TYPE_CHECKING, BinaryIO
 
 from gridmarl.errors import LedgerError
-from gridmarl.ledger.block import HEADER_BYTES, VERSION, Block, Header
+from gridmarl.ledger.block import HEADER_BYTES, SIGNATURE_BYTES, VERSION, Block, Header
 from gridmarl.ledger.file import (
     FILE_VERSION,
     MAGIC,
@@ -25,6 +25,7 @@ from gridmarl.ledger.location import (
     GENESIS,
     HEADER,
     INPUTS,
+    SIGNATURES,
     TRAILER,
     TRANSACTIONS,
     LocatedError,
@@ -67,9 +68,9 @@ class LedgerReader:
         if magic != MAGIC:
             raise mismatch(FILE, "not a ledger file", block=None, field="magic", expected=MAGIC, seen=magic)
         if version != FILE_VERSION:
-            raise mismatch(
-                FILE, "unknown file version", block=None, field="version", expected=FILE_VERSION, seen=version
-            )
+            older = 0 < version < FILE_VERSION
+            reason = "written by an earlier gridmarl: read it with that, or run again" if older else "unknown"
+            raise mismatch(FILE, reason, block=None, field="version", expected=FILE_VERSION, seen=version)
         if length > MAX_GENESIS_BYTES:  # before it is read: a file with holes can be long at no cost
             allowed = f"<= {MAX_GENESIS_BYTES}"
             raise mismatch(GENESIS, "too long", block=None, field="length", expected=allowed, seen=length)
@@ -85,8 +86,9 @@ class LedgerReader:
         except LedgerError as error:
             raise LocatedError(Location(GENESIS, str(error))) from error
         self._base = PREFIX.size + length + 32
-        self.block_bytes = block_bytes(self.rules.num_prosumers)
-        self._inputs_end = HEADER_BYTES + RECORD_BYTES * input_count(self.rules.num_prosumers)
+        self.block_bytes = block_bytes(self.rules.num_prosumers, self.rules.signature_slots)
+        self._inputs_start = HEADER_BYTES + SIGNATURE_BYTES * self.rules.signature_slots
+        self._inputs_end = self._inputs_start + RECORD_BYTES * input_count(self.rules.num_prosumers)
         self.block_count, self._tail = divmod(self.size - self._base, self.block_bytes)
 
     @classmethod
@@ -138,7 +140,8 @@ class LedgerReader:
         data = self._read(self._base + height * self.block_bytes, self.block_bytes, HEADER, height)
         if data.startswith(TRAILER_MAGIC):
             raise LocatedError(Location(TRAILER, "bytes follow the trailer"))
-        return Block(data[:HEADER_BYTES], data[HEADER_BYTES : self._inputs_end], data[self._inputs_end :])
+        start, end = self._inputs_start, self._inputs_end
+        return Block(data[:HEADER_BYTES], data[start:end], data[end:], data[HEADER_BYTES:start])
 
     def header(self, height: int) -> bytes:
         """The 256 header bytes of one block. Errors as `block`."""
@@ -165,7 +168,8 @@ class LedgerReader:
             reason = "bytes follow the trailer" if self._tail > TRAILER_BYTES else "truncated"
             raise LocatedError(Location(TRAILER, f"{reason}: {self._tail} bytes, {TRAILER_BYTES} allowed; {intact}"))
         if not looks_like_trailer and (self._tail != TRAILER_BYTES or self._starts_block(data)):
-            section = (HEADER, INPUTS, TRANSACTIONS)[(self._tail >= HEADER_BYTES) + (self._tail >= self._inputs_end)]
+            ends = (HEADER_BYTES, self._inputs_start, self._inputs_end)
+            section = (HEADER, SIGNATURES, INPUTS, TRANSACTIONS)[sum(self._tail >= end for end in ends)]
             reason = f"truncated: {self._tail} of {self.block_bytes} bytes of the block; {intact}"
             raise LocatedError(Location(section, reason, block=self.block_count))
         if not looks_like_trailer:

@@ -7,7 +7,7 @@ import struct
 from pathlib import Path
 
 from gridmarl.ledger import Block, LaneChains, LedgerReader, Rules, SealedBlock
-from gridmarl.ledger.file import MAGIC, Trailer
+from gridmarl.ledger.file import FILE_VERSION, MAGIC, Trailer
 from gridmarl.ledger.hashing import section_root
 from gridmarl.ledger.records import decode_record, encode_record
 from tests.oracles.ledger_play import Play, play_records, rules_of
@@ -28,8 +28,8 @@ def honest_blocks(play: Play, seed: int = 1, episodes: int = 1, **changes: objec
 def file_bytes(rules: Rules, blocks: list[Block], trailer: Trailer | None) -> bytes:
     """A ledger file put together here, independently of the writer."""
     genesis = rules.to_bytes()
-    head = MAGIC + struct.pack("<II", 1, len(genesis)) + genesis + rules.hash()
-    return head + b"".join(b"".join(block) for block in blocks) + (trailer.pack() if trailer else b"")
+    head = MAGIC + struct.pack("<II", FILE_VERSION, len(genesis)) + genesis + rules.hash()
+    return head + b"".join(block.to_bytes() for block in blocks) + (trailer.pack() if trailer else b"")
 
 
 def honest_file(play: Play, seed: int = 1, episodes: int = 1, **changes: object) -> bytes:
@@ -58,7 +58,7 @@ def rehashed(rules: Rules, blocks: list[Block], *, heights: bool = True) -> byte
         )
         if heights:
             header = header._replace(height=height, period=height % rules.horizon_hours)
-        forged.append(Block(header.pack(), block.inputs, block.transactions))
+        forged.append(block._replace(header=header.pack()))
         head = header.hash()
     assert header is not None
     return file_bytes(rules, forged, Trailer(len(forged), head, header.state_root))
@@ -84,14 +84,19 @@ def truth(rules: Rules, blocks: int, offset: int) -> tuple[int | None, str, int 
     if at < 0:
         return None, "genesis", None
     inputs, transactions = 64 * (1 + 2 * prosumers), 64 * (8 * prosumers + 2)
-    block, at = divmod(at, 256 + inputs + transactions)
+    signatures = 64 * rules.signature_slots
+    block, at = divmod(at, 256 + signatures + inputs + transactions)
     if block >= blocks:
         return None, "trailer", None
     if at < 256:
         return block, "header", None
-    if at < 256 + inputs:
-        return block, "inputs", (at - 256) // 64
-    return block, "transactions", (at - 256 - inputs) // 64
+    at -= 256
+    if at < signatures:
+        return block, "signatures", at // 64
+    at -= signatures
+    if at < inputs:
+        return block, "inputs", at // 64
+    return block, "transactions", (at - inputs) // 64
 
 
 def save(path: Path, data: bytes) -> Path:

@@ -13,7 +13,7 @@ import pytest
 
 from gridmarl.errors import LedgerError
 from gridmarl.ledger import LedgerReader, LedgerWriter, Rules, verify, verify_bytes, write_ledger
-from gridmarl.ledger.file import MAGIC, Trailer
+from gridmarl.ledger.file import FILE_VERSION, MAGIC, Trailer
 from gridmarl.ledger.hashing import genesis_hash
 from tests.ledger.builders import FULL, SMALL, honest_blocks, honest_file, honest_trailer, save, truth
 from tests.oracles.ledger_play import rules_of
@@ -68,6 +68,16 @@ def test_writer_refuses_what_does_not_follow(tmp_path):
         LedgerWriter(tmp_path / "none" / "x", rules)
 
 
+def test_an_earlier_version_is_refused_with_what_to_do():
+    data = bytearray(honest_file(SMALL))
+    data[8] = 1
+    error = verify_bytes(bytes(data)).error
+    assert (error.section, error.field, error.expected, error.seen) == ("file", "version", "2", "1")
+    assert "read it with that, or run again" in error.reason
+    with pytest.raises(LedgerError, match=r"genesis: version 1, 2 is allowed; .* run again"):
+        Rules.from_bytes(b'{"version":1}')
+
+
 def test_an_error_in_the_run_leaves_no_trailer(tmp_path):
     rules, sealed = honest_blocks(FULL)
     writer = LedgerWriter(tmp_path / "x", rules)
@@ -113,7 +123,7 @@ def test_truncation_at_every_length():
     data = honest_file(SMALL)
     rules, sealed = honest_blocks(SMALL)
     end = len(data) - 112
-    start = end - 2 * len(b"".join(sealed[0].block))
+    start = end - 2 * len(sealed[0].block.to_bytes())
     assert verify_bytes(data).ok
     for length in range(len(data)):
         verdict = verify_bytes(data[:length])
@@ -136,11 +146,11 @@ def test_trailing_bytes():
 
 def test_huge_lengths_do_not_allocate():
     for length in (1 << 20, (1 << 32) - 1):
-        verdict = verify_bytes(MAGIC + struct.pack("<II", 1, length) + bytes(100))
+        verdict = verify_bytes(MAGIC + struct.pack("<II", FILE_VERSION, length) + bytes(100))
         assert (verdict.ok, verdict.error.section) == (False, "genesis")
     rules = Rules(**rules_of(SMALL, horizon_hours=2_147_483_647, shift_deadline_hours=2_147_483_647))
     genesis = rules.to_bytes().replace(b'"num_prosumers":2', b'"num_prosumers":1000000')
-    data = MAGIC + struct.pack("<II", 1, len(genesis)) + genesis + genesis_hash(genesis)
+    data = MAGIC + struct.pack("<II", FILE_VERSION, len(genesis)) + genesis + genesis_hash(genesis)
     verdict = verify_bytes(data + bytes(1000))
     assert (verdict.ok, verdict.error.section) == (False, "genesis")
 
@@ -160,7 +170,7 @@ def test_random_garbage_never_crashes():
     data = bytearray(honest_file(SMALL))
     for _ in range(300):
         assert not verify_bytes(rng.randbytes(rng.randint(0, 300))).ok
-        assert not verify_bytes(MAGIC + struct.pack("<I", 1) + rng.randbytes(rng.randint(0, 300))).ok
+        assert not verify_bytes(MAGIC + struct.pack("<I", FILE_VERSION) + rng.randbytes(rng.randint(0, 300))).ok
         broken = bytearray(data)
         start = rng.randrange(len(data))
         broken[start : start + rng.randint(1, 2000)] = rng.randbytes(rng.randint(0, 2000))

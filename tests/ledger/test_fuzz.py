@@ -17,7 +17,7 @@ from benchmarks.fuzz_ledger import FAILED, Options, attack, futures, fuzz, lawfu
 from benchmarks.ledger_mutations import FORGERIES, RAW, Honest, bases, fields_of, records_of, resealed, with_field
 from gridmarl.errors import LedgerError
 from gridmarl.ledger import LedgerWriter, Rules, Verdict, genesis, verify, verify_bytes
-from gridmarl.ledger.file import MAGIC, PREFIX
+from gridmarl.ledger.file import FILE_VERSION, MAGIC, PREFIX
 from gridmarl.ledger.genesis import MAX_GENESIS_BYTES
 from gridmarl.ledger.records import decode_record
 from tests.ledger.builders import SMALL, honest_blocks, rehashed, with_record
@@ -122,7 +122,7 @@ def test_a_genesis_alone_makes_no_work():
     count = 100_000
     rules = Rules(num_prosumers=count, horizon_hours=2, initial_balances=(0,) * (count + 3))
     text = rules.to_bytes()
-    data = PREFIX.pack(MAGIC, 1, len(text)) + text + rules.hash() + bytes(300)
+    data = PREFIX.pack(MAGIC, FILE_VERSION, len(text)) + text + rules.hash() + bytes(300)
     tracemalloc.start()
     verdict = verify_bytes(data)
     _, peak = tracemalloc.get_traced_memory()
@@ -134,7 +134,7 @@ def test_a_genesis_alone_makes_no_work():
 def test_a_long_genesis_is_not_read(tmp_path: Path, monkeypatch):
     path = tmp_path / "holes"
     with path.open("wb") as file:
-        file.write(PREFIX.pack(MAGIC, 1, (1 << 32) - 1))
+        file.write(PREFIX.pack(MAGIC, FILE_VERSION, (1 << 32) - 1))
         os.truncate(path, 1 << 33)
     verdict = verify(path)
     assert (verdict.error.section, verdict.error.field, verdict.error.seen) == ("genesis", "length", str((1 << 32) - 1))

@@ -46,8 +46,8 @@ def test_bad_values_are_rejected_by_name(change):
     [
         b"", b"{}", b"[]", b"1", b"\xff", b"[" * 100_000, b'{"format":' + b"9" * 10_000 + b"}",
         RULES.to_bytes() + b" ", b" " + RULES.to_bytes(),
-        RULES.to_bytes().replace(b'"version":1', b'"version":true'),
-        RULES.to_bytes().replace(b'"version":1', b'"version":2'),
+        RULES.to_bytes().replace(b'"version":2', b'"version":true'),
+        RULES.to_bytes().replace(b'"version":2', b'"version":3'),
         RULES.to_bytes().replace(b'"lane":3', b'"lane":3.0'),
         RULES.to_bytes().replace(b'"lane":3', b'"lane":3,"lane":3'),
         RULES.to_bytes().replace(b'"lane":3', b'"lane":3,"extra":0'),
