@@ -1,9 +1,9 @@
 """Who seals a block, as everybody can compute: turns, and the draw weighted by stake.
 
 Plain Python, one implementation for the chain, its verification and the comparison of mechanisms
-(`gridmarl.consensus`). The draw is a BLAKE3 hash of seed, parent block, height and attempt: everybody computes the same one, nobody knows it
-before the parent is sealed. The stake is what a prosumer has earned in demand-response reductions in the blocks before,
-as in chapter 8 of the book on blockchain-based smart grids (2020).
+(`gridmarl.consensus`). The draw is a BLAKE3 hash of seed, parent block, height and attempt: everybody computes the same
+one, nobody knows it before the parent is sealed. The stake is what a prosumer has earned in demand-response reductions
+in the blocks before, as in chapter 8 of the book on blockchain-based smart grids (2020).
 """
 
 from __future__ import annotations
