@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gridmarl.errors import LedgerError
-from gridmarl.ledger.block import HEADER_BYTES, Block
+from gridmarl.ledger.block import HEADER_BYTES, SIGNATURE_BYTES, Block
 from gridmarl.ledger.genesis import MAX_GENESIS_BYTES
 from gridmarl.ledger.records import RECORD_BYTES, input_count, transaction_count
 
@@ -113,6 +113,7 @@ def part_bytes(rules: Rules) -> dict[str, int]:
     """Length of each part of a block."""
     return {
         "header": HEADER_BYTES,
+        "signatures": SIGNATURE_BYTES * rules.signature_slots,
         "inputs": RECORD_BYTES * input_count(rules.num_prosumers),
         "transactions": RECORD_BYTES * transaction_count(rules.num_prosumers),
     }
