@@ -7,6 +7,9 @@ A package adds one without touching ours, by an entry point in its pyproject.tom
 
 What it points to is called as `Mechanism` says. A name given twice is an error, so that no package replaces another's
 mechanism unseen.
+
+A mechanism finds one price for all. An auction may have a payment of its own for every order: `get_auction` gives
+those, and every mechanism as an auction at its one price.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ from typing import Protocol
 from torch import Tensor
 
 from gridmarl.clearing.book import Clearing
+from gridmarl.clearing.pairwise import Trades, clear_pairwise
+from gridmarl.clearing.quota import trades_at_one_price
 from gridmarl.clearing.uniform import clear_uniform
 from gridmarl.errors import ConfigError
 
@@ -42,10 +47,30 @@ class Mechanism(Protocol):
         ...
 
 
+class Auction(Protocol):
+    """As a `Mechanism`, but with a payment of its own for every order."""
+
+    def __call__(
+        self,
+        buy_price: Tensor,  # [B, E] µtok/Wh
+        buy_wh: Tensor,  # [B, E]
+        sell_price: Tensor,  # [S, E]
+        sell_wh: Tensor,  # [S, E]
+        floor: Tensor,  # [E] lowest price
+        cap: Tensor,  # [E] highest price
+        start: int | Tensor,  # start of rotations
+        /,
+    ) -> Trades:
+        """Outcome of all lanes."""
+        ...
+
+
 _REGISTERED: dict[str, Mechanism] = {
     "uniform": clear_uniform,
     "marginal_pair": partial(clear_uniform, price_rule="marginal_pair"),
 }
+
+_AUCTIONS: dict[str, Auction] = {"pairwise": clear_pairwise}
 
 
 # Entry points that were loaded, so that a market that clears by one every hour looks it up once.
@@ -55,7 +80,7 @@ _LOADED: dict[str, Mechanism] = {}
 def _offered() -> dict[str, EntryPoint]:
     offered: dict[str, EntryPoint] = {}
     for point in entry_points(group=ENTRY_POINT_GROUP):
-        if point.name in _REGISTERED or point.name in offered:
+        if point.name in _REGISTERED or point.name in _AUCTIONS or point.name in offered:
             raise ConfigError(f"mechanism {point.name!r}: the entry point {point.value!r} takes a name that is in use")
         offered[point.name] = point
     return offered
@@ -67,8 +92,8 @@ def register_mechanism(name: str, mechanism: Mechanism) -> None:
     Raises:
         ConfigError: the name is in use.
     """
-    if name in mechanism_names():
-        raise ConfigError(f"mechanism {name!r}: the name is in use; in use are {mechanism_names()}")
+    if name in (known := auction_names()):
+        raise ConfigError(f"mechanism {name!r}: the name is in use; in use are {known}")
     _REGISTERED[name] = mechanism
 
 
@@ -99,3 +124,35 @@ def get_mechanism(name: str) -> Mechanism:
         raise ConfigError(f"mechanism {name!r}: {offered[name].value!r} is no function")
     _LOADED[name] = mechanism
     return _LOADED[name]
+
+
+def auction_names() -> list[str]:
+    """Names of all auctions: ours with a payment per order, and every mechanism; sorted, loads none."""
+    return sorted({*_AUCTIONS, *mechanism_names()})
+
+
+def get_auction(name: str) -> Auction:
+    """The auction of that name: one with a payment per order, or a mechanism, everyone paying its one price.
+
+    Raises:
+        ConfigError: there is none; the message lists those there are. Else as `get_mechanism`.
+    """
+    if name in _AUCTIONS:
+        return _AUCTIONS[name]
+    if name not in (known := auction_names()):
+        raise ConfigError(f"auction {name!r}: there is none; there are {known}")
+    mechanism = get_mechanism(name)
+
+    def at_one_price(
+        buy_price: Tensor,
+        buy_wh: Tensor,
+        sell_price: Tensor,
+        sell_wh: Tensor,
+        floor: Tensor,
+        cap: Tensor,
+        start: int | Tensor,
+        /,
+    ) -> Trades:
+        return trades_at_one_price(mechanism(buy_price, buy_wh, sell_price, sell_wh, floor, cap, start))
+
+    return at_one_price
