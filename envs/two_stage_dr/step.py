@@ -16,7 +16,7 @@ from gridmarl.clearing.book import Clearing
 from gridmarl.clearing.registry import get_mechanism
 from gridmarl.clearing.uniform import clear_uniform
 from gridmarl.contracts import two_stage as contract
-from gridmarl.contracts.two_stage import Flows, Phase, require_phase
+from gridmarl.contracts.two_stage import Flows, Phase, next_phase, require_phase
 from gridmarl.envs.two_stage_dr.actions import HALF_LEVELS, LEVEL_BITS, Levels, pick, quantise
 from gridmarl.envs.two_stage_dr.generator import home_at, price_bits, reference_price
 from gridmarl.envs.two_stage_dr.observe import rule_reduction_wh
@@ -109,9 +109,10 @@ def step_at(
     state = state.with_changes(clamped_actions=state.clamped_actions + clamped)
     if state.phase is not Phase.RESCHEDULING:
         require_phase(state.phase, Phase.BIDDING)
+        phase = next_phase(state.phase, "clear")
         orders = collect_orders(params, state, hour, last, levels)
         market = clear(params, state, hour, orders, alpha_permille)
-        state = state.with_changes(orders=orders, market=market, phase=Phase.RESCHEDULING)
+        state = state.with_changes(orders=orders, market=market, phase=phase)
         if params.stage2 == "learned":
             return state, StepResult(torch.zeros_like(orders.buy_wh), False, None)
         offered = rule_reduction_wh(state)
@@ -312,7 +313,7 @@ def advance(
         )
     return state.with_changes(
         hour=state.hour + 1,
-        phase=Phase.CLOSED if last else Phase.BIDDING,
+        phase=next_phase(state.phase, "close" if last else "settle"),
         balances=settled.balances,
         last_price=settled.market.price,
         last_dr_price=settled.market.dr_price,

@@ -1,7 +1,15 @@
 """Settlement contract of the two-stage demand-response market: demand-response price, reductions, flows of money.
 
 Pure functions on int64 tensors, lanes last (`P` prosumers, `E` lanes); every formula as in docs/market-rules.md. The
-contract moves through three phases an hour; only `settle` moves money, and each flow has one payer and one payee:
+contract moves through three phases an hour, by this table (`HOUR`):
+
+| state | call | by | from | before | next |
+|---|---|---|---|---|---|
+| BIDDING | clear | market | - | - | RESCHEDULING |
+| RESCHEDULING | settle | market | - | - | BIDDING |
+| RESCHEDULING | close | market | - | - | CLOSED |
+
+Only the settlement (`settle`, in the last hour `close`) moves money, and each flow has one payer and one payee:
 
 | kind | payer -> payee | energy | price |
 |---|---|---|---|
@@ -26,7 +34,8 @@ import torch
 from torch import Tensor
 
 from gridmarl.clearing.apportion import apportion
-from gridmarl.errors import LedgerError
+from gridmarl.contracts.errors import IllegalTransitionError
+from gridmarl.contracts.machine import Machine, Transition
 from gridmarl.preferences import floor_div
 from gridmarl.units import MAX_PRICE_UTOK_PER_WH, PERMILLE
 
@@ -41,10 +50,26 @@ class Phase(IntEnum):
     CLOSED = 2
 
 
+HOUR: Machine[Phase] = Machine(
+    "two-stage market",
+    Phase.BIDDING,
+    (
+        Transition(Phase.BIDDING, "clear", Phase.RESCHEDULING, ("market",)),
+        Transition(Phase.RESCHEDULING, "settle", Phase.BIDDING, ("market",)),
+        Transition(Phase.RESCHEDULING, "close", Phase.CLOSED, ("market",)),
+    ),
+)
+
+
 def require_phase(seen: Phase, allowed: Phase) -> None:
-    """Raise LedgerError unless the contract is in the phase that a call belongs to (so nothing settles twice)."""
+    """Raise IllegalTransitionError unless the contract is in the phase that a call belongs to."""
     if seen is not allowed:
-        raise LedgerError(f"contract phase: {seen.name}, allowed for this call: {allowed.name}")
+        raise IllegalTransitionError(f"contract phase: {seen.name}, allowed for this call: {allowed.name}")
+
+
+def next_phase(seen: Phase, call: str) -> Phase:
+    """Phase after a call of the market's: clear, settle or close; IllegalTransitionError where it does not belong."""
+    return HOUR.after(seen, call, "market")
 
 
 def dr_price(price: Tensor, shortage_wh: Tensor, alpha_permille: Tensor, import_price: Tensor) -> Tensor:
