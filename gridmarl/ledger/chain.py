@@ -14,12 +14,14 @@ from gridmarl.ledger.block import CONSENSUS_CODES, VERSION, Block, Header, Seale
 from gridmarl.ledger.hashing import header_hash, section_root, state_root
 from gridmarl.ledger.packing import pack_hour
 from gridmarl.ledger.records import RECORD_BYTES, input_count, transaction_count
+from gridmarl.ledger.sealing import Sealer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from gridmarl.ledger.genesis import Rules
     from gridmarl.ledger.hour import HourRecord
+    from gridmarl.ledger.keys import KeyRing
     from gridmarl.ledger.writer import BlockWriter
 
 
@@ -97,9 +99,12 @@ class LaneChains:
         lanes: lane numbers, in the order of the tensors' lanes.
         keep: lanes whose blocks are kept in memory.
         writers: ledger files that take the blocks of their lane.
+        keys: private keys of the sealers that the rules name. Blocks of the lanes in `keep` and `writers` are sealed
+            by them (`gridmarl.ledger.sealing`); other lanes go on as unsigned chains of one authority.
 
     Raises:
-        LedgerError: a lane twice, a lane to keep or to write that does not exist, or a writer with other rules.
+        LedgerError: a lane twice, a lane to keep or to write that does not exist, or a writer with other rules; keys
+            that are not those of the rules.
     """
 
     def __init__(
@@ -109,6 +114,7 @@ class LaneChains:
         *,
         keep: Iterable[int] = (),
         writers: Mapping[int, BlockWriter] | None = None,
+        keys: KeyRing | None = None,
     ) -> None:
         self.lanes = [int(lane) for lane in lanes]
         self.rules = [replace(rules, lane=lane) for lane in self.lanes]
@@ -119,7 +125,7 @@ class LaneChains:
         wanted = set(self.blocks) | set(self._writers)
         if len(set(self.lanes)) != len(self.lanes) or not wanted <= set(self.lanes):
             raise LedgerError(f"lanes: {self.lanes}; distinct lanes that include {sorted(wanted)} are allowed")
-        self._chosen = [lane in wanted for lane in self.lanes]
+        self._sealers = {each.lane: Sealer(each, keys) for each in self.rules if each.lane in wanted}
         for lane, writer in self._writers.items():
             if writer.rules != self.rules[self.lanes.index(lane)]:
                 raise LedgerError(f"writer of lane {lane}: its rules differ from those of the chain")
@@ -146,10 +152,13 @@ class LaneChains:
         heights = [self.height] * len(self.lanes)
         for position, sealed in enumerate(_seal(hour, self.heads, heights, self.lanes)):
             header, identity, inputs, transactions = sealed
-            heads.append(identity)
-            if self._chosen[position]:
-                block = Block(header, bytes(inputs), bytes(transactions))
+            sealer = self._sealers.get(self.lanes[position])
+            if sealer is not None:
+                header, signatures = sealer.seal(header, transactions)
+                identity = header_hash(header)
+                block = Block(header, bytes(inputs), bytes(transactions), signatures)
                 taken[self.lanes[position]] = SealedBlock(block, identity)
+            heads.append(identity)
         for lane, sealed_block in taken.items():
             if lane in self._writers:
                 self._writers[lane].append(sealed_block)
@@ -162,7 +171,9 @@ class LaneChains:
     def state_dict(self) -> dict[str, Any]:
         """Heads, height and kept blocks: what an exact resume needs (files are the writers' affair)."""
         kept = {lane: [tuple(sealed.block) for sealed in blocks] for lane, blocks in self.blocks.items()}
-        return {"lanes": list(self.lanes), "heads": list(self.heads), "height": self.height, "blocks": kept}
+        sealers = {lane: sealer.state_dict() for lane, sealer in self._sealers.items()}
+        state = {"lanes": list(self.lanes), "heads": list(self.heads), "height": self.height, "blocks": kept}
+        return state | {"sealers": sealers}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict()`.
@@ -173,6 +184,8 @@ class LaneChains:
         if list(state["lanes"]) != self.lanes:
             raise LedgerError(f"lanes: {state['lanes']}; {self.lanes} are allowed")
         self.heads, self.height = list(state["heads"]), int(state["height"])
+        for lane, sealer in self._sealers.items():
+            sealer.load_state_dict(state["sealers"][lane])
         self.blocks = {
             lane: [SealedBlock(Block(*parts), header_hash(parts[0])) for parts in blocks]
             for lane, blocks in state["blocks"].items()

@@ -10,11 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from struct import pack, unpack
+from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
 from gridmarl.errors import ConfigError
 from gridmarl.ledger.records import RECORD_BYTES, Kind
+
+if TYPE_CHECKING:
+    from gridmarl.ledger.genesis import Rules
 
 MAX_VALIDATORS = 100
 MIN_PBFT_VALIDATORS = 4
@@ -85,3 +89,27 @@ def earned_utok(transactions: bytes | memoryview, num_prosumers: int) -> list[in
     section = transactions[start : start + num_prosumers * RECORD_BYTES]
     words = unpack(f"<{num_prosumers * RECORD_BYTES // 8}q", section)
     return [max(0, amount) for amount in words[_AMOUNT_WORD :: RECORD_BYTES // 8]]
+
+
+class Election:
+    """Who seals the blocks of one chain, one after the other; not of proof of work, where the right nonce decides.
+
+    Attributes:
+        stakes_utok: `[validators]`, earned in the blocks so far; zero unless the chain is one of proof of stake.
+    """
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+        self.stakes_utok = [0] * rules.validators
+
+    def validator(self, height: int, parent: bytes) -> int:
+        """Who seals the block at a height on a parent: the turn, or the draw (first attempt) weighted by stake."""
+        if self._rules.consensus == "proof_of_stake":
+            return elect(election_draw(self._rules.seed, parent, height), held(self.stakes_utok))
+        return in_turn(height, self._rules.validators)
+
+    def count(self, transactions: bytes | memoryview) -> None:
+        """Add what a sealed block has earned: it counts from the next block on."""
+        if self._rules.consensus == "proof_of_stake":
+            earned = earned_utok(transactions, self._rules.num_prosumers)
+            self.stakes_utok = [stake + more for stake, more in zip(self.stakes_utok, earned, strict=False)]

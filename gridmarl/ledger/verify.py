@@ -21,6 +21,7 @@ from gridmarl.ledger.location import HEADER, INPUTS, TRAILER, TRANSACTIONS, Loca
 from gridmarl.ledger.reader import LedgerReader
 from gridmarl.ledger.records import input_count, transaction_count
 from gridmarl.ledger.replay import Replay
+from gridmarl.ledger.seal_check import SealCheck
 
 if TYPE_CHECKING:
     import os
@@ -37,6 +38,8 @@ class Verdict:
         ok: nothing is wrong and the file (not a store, see `may_grow`) is complete.
         blocks, transactions: verified before the error, or in all.
         residual_utok: sum over accounts after the last verified block minus the sum at the start; 0, or money was made.
+        sealers: validators whose public keys the genesis names; 0 of an unsigned chain.
+        signers: how many of them have signed a verified block.
         head: hash of the last verified block in hexadecimal (genesis hash if none).
         energy_totals: Wh by name over the verified blocks.
         error: the first thing wrong, None if nothing is.
@@ -47,10 +50,19 @@ class Verdict:
     blocks: int = 0
     transactions: int = 0
     residual_utok: int = 0
+    sealers: int = 0
+    signers: int = 0
     head: str = ""
     energy_totals: dict[str, int] = field(default_factory=dict)
     error: Location | None = None
     may_grow: bool = False
+
+    @property
+    def signed_by(self) -> str:
+        """Who signed, in words."""
+        if not self.sealers:
+            return "unsigned"
+        return f"signed by {self.signers} of {self.sealers} sealers"
 
     def __str__(self) -> str:
         state = ("ok up to the head of a store" if self.may_grow else "ok") if self.ok else f"NOT ok: {self.error}"
@@ -83,15 +95,18 @@ def verify_bytes(data: bytes) -> Verdict:
 
 
 def _verify(reader: LedgerReader, verdict: Verdict) -> None:
-    replay = Replay(reader.rules)
+    replay, seals = Replay(reader.rules), SealCheck(reader.rules)
+    verdict.sealers = len(reader.rules.sealers)
     verdict.may_grow = reader.may_grow
     head, root = reader.genesis_hash, state_root(balance_bytes(reader.rules.initial_balances))
     verdict.head = head.hex()
     verdict.energy_totals = replay.totals
     for height in range(reader.block_count):
         block = reader.block(height)
-        root = _check_block(reader, replay, height, block, head)
+        root = _check_block(reader, replay, seals, height, block, head)
         head = header_hash(block.header)
+        seals.check_seal(reader, height, block, head)
+        verdict.signers = len(seals.signers)
         verdict.blocks, verdict.head = height + 1, head.hex()
         verdict.transactions += transaction_count(reader.rules.num_prosumers)
         verdict.residual_utok = sum(replay.balances) - sum(reader.rules.initial_balances)
@@ -121,12 +136,15 @@ def verified(path: str | os.PathLike[str]) -> Iterator[tuple[LedgerReader, Verdi
         yield reader, verdict
 
 
-def _check_block(reader: LedgerReader, replay: Replay, height: int, block: Block, head: bytes) -> bytes:
-    """Check all of one block that follows the block with hash `head`; returns the state root."""
+def _check_block(
+    reader: LedgerReader, replay: Replay, seals: SealCheck, height: int, block: Block, head: bytes
+) -> bytes:
+    """Check all of one block that follows the block with hash `head` but its work and signatures; the state root."""
     header = block.parsed_header()
     _check_header(height, header, reader.rules)
     if header.parent != head:
         raise broken_parent(reader, height, header, head)
+    seals.check_sealer(height, header, head)
     if section_root(block.inputs) != header.input_root:
         raise broken_root(reader, replay, height, block, INPUTS)
     if section_root(block.transactions) != header.tx_root:
@@ -152,9 +170,8 @@ def _check_header(height: int, header: Header, rules: Rules) -> None:
         lane=rules.lane,
         tx_count=transaction_count(rules.num_prosumers),
         input_count=input_count(rules.num_prosumers),
-        sealer=rules.num_prosumers + 1,
-        difficulty=0,
-        nonce=0,
+        difficulty=rules.difficulty_bits,
+        nonce=header.nonce if rules.consensus == "proof_of_work" else 0,
         reserved=bytes(len(header.reserved)),
     )
     if header != expected:
