@@ -48,6 +48,10 @@ class Purpose(IntEnum):
     EXPLORE = 9
     INIT = 10
     REPLAY = 11
+    EV_DAY = 12
+    EV_COUNT = 13
+    EV_SESSION = 14
+    EV_LOAD = 15
 
 
 def _two(values: tuple[int, int], device: torch.device) -> Tensor:
