@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from gridmarl.consensus.network import Network
 from gridmarl.consensus.types import Candidate, Outcome, Seal
+from gridmarl.ledger.election import in_turn
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,10 @@ class ProofOfAuthority:
         turn = 0
         for _ in candidates:
             sent = 0
-            while turn % network.validators < network.faulty:
+            while in_turn(turn, network.validators) < network.faulty:
                 sent += network.wasted_turn_messages
                 turn += 1
-            sealers.append(turn % network.validators)
+            sealers.append(in_turn(turn, network.validators))
             turn += 1
             sealed_ms.append(turn * network.block_interval_ms)
             messages.append(sent + network.validators - 1)

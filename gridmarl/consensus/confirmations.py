@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-MAX_CONFIRMATIONS = 10**6
-
 
 def delays_by_depth(sealed_ms: Sequence[int], confirmations: int, message_delay_ms: int) -> list[int | None]:
     """Delay to finality of each block in ms; None for the last `confirmations` blocks, on which too few are built.

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gridmarl.consensus.network import check_range
 from gridmarl.consensus.types import Candidate
 from gridmarl.ledger.block import Block
-from gridmarl.ledger.records import RECORD_BYTES, Kind, decode_record
+from gridmarl.ledger.election import check_range, earned_utok
+from gridmarl.ledger.records import RECORD_BYTES
 
 
 def candidates_of(blocks: Iterable[Block], num_prosumers: int, validators: int) -> list[Candidate]:
@@ -31,13 +31,6 @@ def candidates_of(blocks: Iterable[Block], num_prosumers: int, validators: int) 
     for height, block in enumerate(blocks):
         count = len(block.transactions) // RECORD_BYTES
         candidates.append(Candidate(height, block.header, count, tuple(stakes_utok[:validators])))
-        for prosumer, amount_utok in enumerate(_reductions(block, num_prosumers)):
-            stakes_utok[prosumer] += max(0, amount_utok)
+        earned = earned_utok(block.transactions, num_prosumers)
+        stakes_utok = [stake + more for stake, more in zip(stakes_utok, earned, strict=True)]
     return candidates
-
-
-def _reductions(block: Block, num_prosumers: int) -> list[int]:
-    """Amount of each prosumer's REDUCTION, µtok; the section is sorted by kind, then by prosumer."""
-    first = (Kind.REDUCTION - 1) * num_prosumers
-    starts = ((first + prosumer) * RECORD_BYTES for prosumer in range(num_prosumers))
-    return [decode_record(block.transactions[start : start + RECORD_BYTES])["amount_utok"] for start in starts]

@@ -7,17 +7,11 @@ from dataclasses import dataclass
 
 from gridmarl.consensus.types import Candidate, Outcome, Seal
 from gridmarl.errors import ConfigError, ConsensusError
+from gridmarl.ledger.election import MAX_VALIDATORS, check_range
 
 FAULTS = ("silent", "equivocating")
-MAX_VALIDATORS = 100
 MAX_MS = 10**9
 MAX_FWH = 10**18
-
-
-def check_range(name: str, value: int, low: int, high: int) -> None:
-    """ConfigError unless `value` is an int and `low <= value <= high`."""
-    if type(value) is not int or not low <= value <= high:
-        raise ConfigError(f"{name}: {value!r}, allowed are {low} .. {high}")
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from gridmarl.consensus.pbft_messages import Message, Votes
 from gridmarl.consensus.pbft_validator import Group, Validator
 from gridmarl.consensus.types import Candidate, Outcome, Seal
 from gridmarl.errors import ConfigError, ConsensusError
+from gridmarl.ledger.election import MIN_PBFT_VALIDATORS
 
 NAME = "pbft"
-MIN_VALIDATORS = 4
 _DELAYS_PER_VIEW = 5  # view change, pre-prepare, prepare, commit, and one to spare
 
 
@@ -104,8 +104,10 @@ class Pbft:
 
     def __post_init__(self) -> None:
         network, least_ms = self.network, _DELAYS_PER_VIEW * self.network.message_delay_ms
-        if network.validators < MIN_VALIDATORS:
-            raise ConfigError(f"validators: {network.validators}, allowed for {NAME} are {MIN_VALIDATORS} and more")
+        if network.validators < MIN_PBFT_VALIDATORS:
+            raise ConfigError(
+                f"validators: {network.validators}, allowed for {NAME} are {MIN_PBFT_VALIDATORS} and more"
+            )
         if network.timeout_ms < least_ms:
             raise ConfigError(
                 f"timeout_ms: {network.timeout_ms}, allowed for {NAME} is at least {_DELAYS_PER_VIEW} * "
@@ -129,7 +131,7 @@ class Pbft:
                 Seal(
                     height=candidate.height,
                     digest=votes.digest,
-                    sealer=votes.view % network.validators,
+                    sealer=Group(network.validators).primary(votes.view),
                     final=True,
                     delay_ms=height.now_ms,
                     messages=height.messages,

@@ -26,6 +26,7 @@ from gridmarl.consensus.pbft_messages import (
     ViewChange,
     Votes,
 )
+from gridmarl.ledger.election import in_turn, quorum
 
 
 class Phase(Enum):
@@ -52,11 +53,11 @@ class Group:
     @property
     def quorum(self) -> int:
         """More than two thirds of the votes, 2f + 1 of 3f + 1: any two quorums share an honest validator."""
-        return 2 * self.size // 3 + 1
+        return quorum(self.size)
 
     def primary(self, view: int) -> int:
         """Who proposes in a view."""
-        return view % self.size
+        return in_turn(view, self.size)
 
 
 class Port(Protocol):

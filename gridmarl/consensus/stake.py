@@ -1,55 +1,23 @@
 """Proof of stake: the sealer is drawn at random, weighted by stake and, if wanted, by the age of its coins.
 
-The stake is what a validator has earned in demand-response incentives so far (`gridmarl.consensus.incentives`). The
-draw is a BLAKE3 hash of seed, parent block, height and attempt: everybody computes the same one, nobody knows it
-before the parent is sealed. The parent's sealer could try several blocks to steer it ("grinding"); nothing here
-prevents that.
+The stake is what a validator has earned in demand-response incentives so far (`gridmarl.consensus.incentives`). Draw
+and election are those of sealed chains (`gridmarl.ledger.election`). The parent's sealer could try several blocks to
+steer the next draw ("grinding"); nothing here prevents that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from struct import pack
 from typing import ClassVar
 
-from blake3 import blake3
-
-from gridmarl.consensus.confirmations import MAX_CONFIRMATIONS, delays_by_depth
-from gridmarl.consensus.network import Network, check_range
+from gridmarl.consensus.confirmations import delays_by_depth
+from gridmarl.consensus.network import Network
 from gridmarl.consensus.types import Candidate, Outcome, Seal
 from gridmarl.errors import ConfigError, ConsensusError
+from gridmarl.ledger.election import MAX_CONFIRMATIONS, check_range, elect, election_draw, held
 
-ELECTION_CONTEXT = "gridmarl 2025-11 consensus v1 proof-of-stake election"
-_DRAW_BITS = 64
 MAX_AGE_BLOCKS = 10**6
-
-
-def election_draw(seed: int, parent: bytes, height: int, attempt: int) -> int:
-    """A number 0 .. 2**64-1 that everybody can recompute."""
-    message = pack("<Q", seed) + parent + pack("<QQ", height, attempt)
-    return int.from_bytes(blake3(message, derive_key_context=ELECTION_CONTEXT).digest(_DRAW_BITS // 8), "little")
-
-
-def elect(draw: int, weights: Sequence[int]) -> int:
-    """The validator that a draw picks: `i` with probability `weights[i] / total`, off by less than `total / 2**64`.
-
-    Raises:
-        ConfigError: a negative weight, or all of them zero.
-    """
-    total = 0
-    for position, weight in enumerate(weights):
-        if weight < 0:
-            raise ConfigError(f"weights[{position}]: {weight}, allowed are integers from 0")
-        total += weight
-    if not total:
-        raise ConfigError(f"weights: all {len(weights)} are 0, allowed is at least one above")
-    mark = draw * total >> _DRAW_BITS
-    for position, weight in enumerate(weights):
-        mark -= weight
-        if mark < 0:
-            return position
-    raise AssertionError("the mark lies below the total")
 
 
 @dataclass(frozen=True)
@@ -133,12 +101,12 @@ class ProofOfStake:
                 f"stakes_utok of height {candidate.height}: {len(stakes)} values, "
                 f"allowed is one per validator, {network.validators}"
             )
-        held = list(stakes) if any(stakes) else [1] * network.validators
-        faulty = sum(held[: network.faulty])
-        if 2 * faulty >= sum(held):
+        weights = held(stakes)
+        faulty = sum(weights[: network.faulty])
+        if 2 * faulty >= sum(weights):
             raise ConsensusError(
                 f"{self.name}: stops at height {candidate.height}: faulty validators hold {faulty:,} of "
-                f"{sum(held):,} µtok of stake, allowed is less than half"
+                f"{sum(weights):,} µtok of stake, allowed is less than half"
             )
         cap = self.coin_age_cap_blocks
-        return [stake * min(age, cap) for stake, age in zip(held, ages, strict=True)] if cap else held
+        return [stake * min(age, cap) for stake, age in zip(weights, ages, strict=True)] if cap else weights

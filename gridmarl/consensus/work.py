@@ -1,6 +1,7 @@
 """Proof of work: a nonce is searched for until the header's hash has enough leading zero bits.
 
-The search is real: every nonce tried is one BLAKE3 hash of the 256 header bytes, and is counted. Time is simulated:
+The search is real, and that of sealed chains (`gridmarl.ledger.nonce`): every nonce tried is one BLAKE3 hash of the 256
+header bytes, and is counted. Time is simulated:
 the network is taken to find a block per interval on average (as difficulty adjustment would have it), so a search
 of `n` hashes takes `n / 2**bits` intervals, longer where faulty miners leave their share of the nonces untried.
 """
@@ -8,56 +9,16 @@ of `n` hashes takes `n / 2**bits` intervals, longer where faulty miners leave th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from struct import pack
 from typing import ClassVar
 
-from blake3 import blake3
-
-from gridmarl.consensus.confirmations import MAX_CONFIRMATIONS, delays_by_depth
-from gridmarl.consensus.network import Network, check_range
+from gridmarl.consensus.confirmations import delays_by_depth
+from gridmarl.consensus.network import Network
 from gridmarl.consensus.types import Candidate, Outcome, Seal
 from gridmarl.errors import ConsensusError
-from gridmarl.ledger.block import HEADER_BYTES, Header
-from gridmarl.ledger.hashing import HEADER_CONTEXT, header_hash
-
-MAX_DIFFICULTY_BITS = 24
-_NONCE_OFFSET = 176
-_NONCE_BYTES = 8
-
-
-def leading_zero_bits(digest: bytes) -> int:
-    """Zero bits before the first one; the digest is read as a big-endian number."""
-    return 8 * len(digest) - int.from_bytes(digest, "big").bit_length()
-
-
-def verify(header: bytes, difficulty_bits: int) -> bool:
-    """Whether a header names this difficulty and its hash has so many leading zero bits: one hash, no search."""
-    if len(header) != HEADER_BYTES or Header.unpack(header).difficulty != difficulty_bits:
-        return False
-    return leading_zero_bits(header_hash(header)) >= difficulty_bits
-
-
-def search(header: bytes, difficulty_bits: int, *, first_nonce: int = 0, attempts: int | None = None) -> bytes | None:
-    """The header with its difficulty and the first nonce that solves it; None if `attempts` nonces do not.
-
-    The bytes before the nonce are absorbed once, then copied for each nonce.
-
-    Raises:
-        ConfigError: `difficulty_bits` out of range.
-    """
-    check_range("difficulty_bits", difficulty_bits, 0, MAX_DIFFICULTY_BITS)
-    template = Header.unpack(header)._replace(difficulty=difficulty_bits, nonce=0).pack()
-    before = blake3(template[:_NONCE_OFFSET], derive_key_context=HEADER_CONTEXT)
-    after = template[_NONCE_OFFSET + _NONCE_BYTES :]
-    limit = 1 << (256 - difficulty_bits)
-    end = 2**64 if attempts is None else min(2**64, first_nonce + attempts)
-    nonce = first_nonce
-    while nonce < end:
-        tail = pack("<Q", nonce) + after
-        if int.from_bytes(before.copy().update(tail).digest(), "big") < limit:
-            return template[:_NONCE_OFFSET] + tail
-        nonce += 1
-    return None
+from gridmarl.ledger.block import Header
+from gridmarl.ledger.election import MAX_CONFIRMATIONS, check_range, in_turn
+from gridmarl.ledger.hashing import header_hash
+from gridmarl.ledger.nonce import MAX_DIFFICULTY_BITS, search
 
 
 @dataclass(frozen=True)
@@ -108,7 +69,7 @@ class ProofOfWork:
                 Seal(
                     height=candidate.height,
                     digest=candidate.digest,
-                    sealer=network.faulty + nonce % network.honest,
+                    sealer=network.faulty + in_turn(nonce, network.honest),
                     final=False,
                     delay_ms=None,
                     messages=network.validators - 1,

@@ -9,8 +9,8 @@ import pytest
 from scipy.stats import chi2
 
 from gridmarl.consensus import Candidate, Network, ProofOfStake
-from gridmarl.consensus.stake import elect, election_draw
 from gridmarl.errors import ConfigError, ConsensusError
+from gridmarl.ledger.election import elect, election_draw
 from tests.consensus.builders import TX_COUNT, candidates
 
 BLOCKS = 100_000

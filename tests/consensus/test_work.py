@@ -6,10 +6,10 @@ import pytest
 from blake3 import blake3
 
 from gridmarl.consensus import Network, ProofOfWork
-from gridmarl.consensus.work import leading_zero_bits, search, verify
 from gridmarl.errors import ConfigError, ConsensusError
 from gridmarl.ledger.block import Header
 from gridmarl.ledger.hashing import HEADER_CONTEXT, header_hash
+from gridmarl.ledger.nonce import leading_zero_bits, search, solves
 from tests.consensus.builders import candidates, header
 
 
@@ -29,22 +29,22 @@ def test_the_nonce_found_is_the_first_that_solves(bits: int) -> None:
     for nonce in range(fields.nonce + 1):  # afresh, without the copied state
         data = solved[:176] + nonce.to_bytes(8, "little") + solved[184:]
         digest = blake3(data, derive_key_context=HEADER_CONTEXT).digest()
-        solves = int.from_bytes(digest, "big") >> (256 - bits) == 0
-        assert solves is (nonce == fields.nonce)
-    assert verify(solved, bits)
+        right = int.from_bytes(digest, "big") >> (256 - bits) == 0
+        assert right is (nonce == fields.nonce)
+    assert solves(solved, bits)
 
 
 def test_a_changed_header_nonce_or_difficulty_does_not_verify() -> None:
     bits = 16
     solved = search(header(1), bits)
     assert solved is not None
-    assert verify(solved, bits)
+    assert solves(solved, bits)
     for position in range(len(solved)):
         changed = bytearray(solved)
         changed[position] ^= 1
-        assert not verify(bytes(changed), bits), position
-    assert not verify(solved, bits - 1)
-    assert not verify(solved[:-1], bits)
+        assert not solves(bytes(changed), bits), position
+    assert not solves(solved, bits - 1)
+    assert not solves(solved[:-1], bits)
 
 
 def test_a_search_that_ends_early_says_so() -> None:
@@ -73,7 +73,7 @@ def test_headers_link_and_verify_and_time_follows_the_hashes() -> None:
     tried, times_ms, now_ms = [], [0], 0
     parent = Header.unpack(header(0)).parent
     for seal in outcome.seals:
-        assert verify(seal.header, 6)
+        assert solves(seal.header, 6)
         fields = Header.unpack(seal.header)
         assert fields.parent == parent
         assert seal.sealer == fields.nonce % 4
