@@ -16,6 +16,7 @@ from gridmarl.errors import ConfigError
 from gridmarl.ledger.chain import LaneChains
 from gridmarl.ledger.hour import HourRecord
 from gridmarl.ledger.store import LedgerStore
+from gridmarl.train.checkpoint import CHECKPOINT_FILE
 
 LEDGER_STORE = "ledger.sqlite"
 STORED_LANE = 0
@@ -32,7 +33,8 @@ class TrainingLedger:
         resume: whether blocks may be there already.
 
     Raises:
-        ConfigError: blocks are there and `resume` is false; or a plug-in's mechanism clears the market.
+        ConfigError: blocks are there and `resume` is false, or a checkpoint without blocks and it is true; or a
+            plug-in's mechanism clears the market.
         LedgerError: the store cannot be written, another run writes it, or it is that of another market or seed.
     """
 
@@ -41,6 +43,10 @@ class TrainingLedger:
         path = folder / LEDGER_STORE
         if path.exists() and not resume:
             raise ConfigError(f"run_dir: {folder} holds a run's {LEDGER_STORE}; allowed is --resume, or another folder")
+        if resume and (folder / CHECKPOINT_FILE).exists() and not path.exists():
+            raise ConfigError(
+                f"resume: {folder} holds a run without {LEDGER_STORE}; allowed is to continue without one"
+            )
         folder.mkdir(parents=True, exist_ok=True)
         self._env = env
         self.store = LedgerStore(path, rules, wait_s=LOCK_WAIT_S)

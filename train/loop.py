@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -34,6 +34,22 @@ from gridmarl.train.workers import any_of, gather_states, own_state
 
 Evaluator = Callable[[Agent], Mapping[str, float]]
 """Judges a policy on held-out episodes; the result has `eval_return`, by which the best policy is kept."""
+
+
+class LoopLedger(Protocol):
+    """What the loop knows of a ledger that is kept while training (`gridmarl.train.ledger_store`)."""
+
+    def sync(self) -> None:
+        """Called before a checkpoint is written: on the disk, none may be ahead of the ledger."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resume needs; part of the checkpoint."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state_dict()`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -96,8 +112,8 @@ def build_agent(env: BatchedEnv, config: TrainConfig, workers: Workers | None = 
 class _Run:
     """State of a run between two steps: all that a checkpoint holds."""
 
-    def __init__(self, env: BatchedEnv, agent: Agent, workers: Workers) -> None:
-        self.env, self.agent, self.workers = env, agent, workers
+    def __init__(self, env: BatchedEnv, agent: Agent, workers: Workers, ledger: LoopLedger | None) -> None:
+        self.env, self.agent, self.workers, self.ledger = env, agent, workers, ledger
         self.lanes = env.num_envs * workers.size
         self.tracker = ReturnTracker(env.num_envs, env.num_agents, env.device)
         self.env_steps = self.episodes = 0
@@ -140,7 +156,8 @@ class _Run:
         return {**metrics, "episodes": self.episodes, **self.reported}
 
     def state_dict(self, config: TrainConfig) -> dict[str, Any]:
-        return {
+        ledger = {} if self.ledger is None else {"ledger": self.ledger.state_dict()}
+        return ledger | {
             "config": config.to_json(),
             "env_steps": self.env_steps,
             "episodes": self.episodes,
@@ -155,12 +172,19 @@ class _Run:
 
     def save(self, path: Path, config: TrainConfig) -> None:
         """One file for all processes, written by the first."""
+        if self.ledger is not None:
+            self.ledger.sync()
         state = self.state_dict(config)
         others = gather_states(self.workers, state)
         if others is not None:
             save_checkpoint(path, {**state, "other_workers": others} if others else state)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        if ("ledger" in state) != (self.ledger is not None):
+            has, allowed = ("a", "with") if "ledger" in state else ("no", "without")
+            raise ConfigError(f"resume: the run has {has} ledger store; allowed is to continue {allowed} one")
+        if self.ledger is not None:
+            self.ledger.load_state_dict(state["ledger"])
         self.env.load_state_dict(state["env"])
         self.agent.load_state_dict(state["agent"])
         self.tracker.load_state_dict(state["tracker"])
@@ -180,6 +204,7 @@ def train(
     evaluate: Evaluator | None = None,
     resume: bool = False,
     workers: Workers | None = None,
+    ledger: LoopLedger | None = None,
 ) -> TrainResult:
     """Train until `config.total_steps`, or until Ctrl-C or SIGTERM: these save a checkpoint and set `interrupted`.
 
@@ -192,10 +217,11 @@ def train(
         resume: continue from the folder's checkpoint; without one (killed before the first), start anew.
         workers: the processes that train together, each with its share of `config.num_envs` lanes as `env`; the first
             one logs, evaluates and writes the checkpoint of all.
+        ledger: what is kept of `env` elsewhere, and must continue with it when the run is resumed.
 
     Raises:
         ConfigError: config and environment disagree; the folder holds a checkpoint and `resume` is false; the
-            checkpoint was made with other settings.
+            checkpoint was made with other settings, or with a ledger where there is none now, or without.
         DataError: the checkpoint cannot be read.
     """
     run_dir = Path(run_dir)
@@ -203,7 +229,7 @@ def train(
     _check(env, config, eval_env, evaluate, workers)
     if eval_env is not None:
         evaluate = _mean_return(eval_env, config.eval_seed)
-    run = _Run(env, agent, workers)
+    run = _Run(env, agent, workers, ledger)
     checkpoint = run_dir / CHECKPOINT_FILE
     if checkpoint.exists():
         if not resume:

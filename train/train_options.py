@@ -10,6 +10,7 @@ import tyro
 from gridmarl.agents.registry import registered_here
 from gridmarl.errors import ConfigError
 from gridmarl.train.checkpoint import CHECKPOINT_FILE
+from gridmarl.train.ledger_store import LEDGER_STORE
 from gridmarl.train.logging_ import read_metrics
 from gridmarl.train.options import MAX_LANES, MAX_STEPS, MAX_THREADS, MarketOptions, Settings, check_range
 
@@ -53,8 +54,9 @@ class Train(MarketOptions):
     """Held-out episodes of an evaluation, and of the comparison at the end; with few, one unusual day decides."""
     checkpoint_every: Annotated[int, tyro.conf.arg(metavar="N")] = 60_000
     """Steps between checkpoints: the most that a killed run loses."""
-    ledger: Literal["accounts", "sealed"] = "accounts"
-    """accounts: balances are kept while training; sealed: every hour of every lane is hashed into its chain, too."""
+    ledger: Literal["accounts", "sealed", "stored"] = "accounts"
+    """accounts: balances are kept while training; sealed: every hour of every lane is hashed into its chain, too;
+    stored: every hour of lane 0 is sealed into ledger.sqlite, from which a killed run loses none."""
     resume: bool = False
     """Continue the run in --run-dir from its checkpoint, bit for bit."""
 
@@ -99,7 +101,7 @@ class Train(MarketOptions):
         assert self.run_dir is not None
         read_metrics(self.run_dir)  # refuses the folder of a comparison
         several = sorted(self.run_dir.glob("seed-*"))
-        single = (self.run_dir / CHECKPOINT_FILE).exists()
+        single = any((self.run_dir / name).exists() for name in (CHECKPOINT_FILE, LEDGER_STORE))
         if (several or single) and not self.resume:
             raise ConfigError(f"run_dir: {self.run_dir} holds a run; allowed is --resume, or another folder")
         if several and not self.seeds:

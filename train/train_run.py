@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ from typing import Any
 from gridmarl.agents.registry import needs_discrete_actions
 from gridmarl.envs.two_stage_dr.batched import BatchedTwoStageDR
 from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
+from gridmarl.envs.two_stage_dr.rules import check_sealable
 from gridmarl.protocols import Agent, Alone, Workers
 from gridmarl.scenarios.scenario import Scenario
 from gridmarl.train.config import TrainConfig
 from gridmarl.train.evaluation import Levels, MarketEvaluation
+from gridmarl.train.ledger_store import TrainingLedger
 from gridmarl.train.loop import TrainProgress, TrainResult, build_agent, train
 from gridmarl.train.options import parse_settings
 from gridmarl.train.run_folder import describe_run, describe_scenario
@@ -86,13 +89,14 @@ def run_config(options: Train, market: TrainingMarket, seed: int, env_id: str) -
 
 @dataclass
 class SeedRun:
-    """One seed, built and not yet trained."""
+    """One seed, built and not yet trained. `stored`: lane 0's hours go to a ledger store in the run folder."""
 
     env: BatchedTwoStageDR
     agent: Agent
     config: RunConfig
     workers: Workers
     evaluate: MarketEvaluation | None = None
+    stored: bool = False
 
 
 def prepare(
@@ -107,12 +111,16 @@ def prepare(
     workers = workers or Alone()
     lanes = share_of(options.lanes, workers)
     first = workers.rank * lanes
-    env = options.batched(market.params, market.training, lanes, ledger=options.ledger, first_lane=first)
+    stored = options.ledger == "stored"
+    if stored:
+        check_sealable(market.params)
+    level = "accounts" if stored else options.ledger
+    env = options.batched(market.params, market.training, lanes, ledger=level, first_lane=first)
     config = run_config(options, market, seed, env.env_id)
     agent = build_agent(env, config, workers)
     if not agent.learns:
         config = replace(config, eval_interval=0)  # nothing changes: the comparison at the end says it all
-    run = SeedRun(env, agent, config, workers)
+    run = SeedRun(env, agent, config, workers, stored=stored and workers.rank == 0)
     if levels is not None:
         add_evaluation(options, market, run, levels)
     return run
@@ -129,13 +137,19 @@ def train_seed(
     run: SeedRun, folder: Path, resume: bool, on_progress: Callable[[TrainProgress], None] | None = None
 ) -> TrainResult:
     """The loop of one seed; see `gridmarl.train.loop.train`."""
-    return train(
-        run.env,
-        run.agent,
-        run.config,
-        folder,
-        on_progress=on_progress,
-        evaluate=run.evaluate,
-        resume=resume,
-        workers=run.workers,
-    )
+    with _ledger(run, folder, resume) as ledger:
+        return train(
+            run.env,
+            run.agent,
+            run.config,
+            folder,
+            on_progress=on_progress,
+            evaluate=run.evaluate,
+            resume=resume,
+            workers=run.workers,
+            ledger=ledger,
+        )
+
+
+def _ledger(run: SeedRun, folder: Path, resume: bool) -> AbstractContextManager[TrainingLedger | None]:
+    return TrainingLedger(run.env, run.config.seed, folder, resume=resume) if run.stored else nullcontext()
