@@ -12,6 +12,7 @@ from gridmarl.train.ledger_commands import Ledger
 from gridmarl.train.list_command import List
 from gridmarl.train.render_command import Render
 from gridmarl.train.report.command import Report
+from gridmarl.train.reproduce.command import Reproduce
 from gridmarl.train.sweep.options import Sweep
 from gridmarl.train.train_options import Train
 
@@ -24,6 +25,7 @@ Command = (
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Render, tyro.conf.subcommand("render")]
     | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
     | Annotated[Ledger, tyro.conf.subcommand("ledger")]
     | Annotated[List, tyro.conf.subcommand("list")]
 )
