@@ -1,1 +1,1 @@
-"""Prices, households and weather: loaders of public files, calibrated tables, and draws per lane (`scenario.py`)."""
+"""Prices, households, weather and EV sessions: loaders of public files, tables, and draws per lane (`scenario.py`)."""
