@@ -1,4 +1,4 @@
-"""`gridmarl ledger`: verify, show, stats, export, prove and consensus.
+"""`gridmarl ledger`: verify, show, stats, export, prove, consistency, check and consensus.
 
 `show`, `stats` and `export` verify the file first: one that does not verify is refused with the line that `verify`
 prints, exit code 1.
@@ -13,10 +13,13 @@ from typing import Annotated
 
 import tyro
 
-from gridmarl.errors import ConfigError
+from gridmarl.errors import ConfigError, LedgerError
 from gridmarl.ledger import LedgerReader, LocatedError, Verdict, prove, verify
+from gridmarl.ledger.chain_proof import Proven, check_proof, prove_consistency, prove_in_chain
 from gridmarl.ledger.export import export_ledger, transaction_rows
-from gridmarl.ledger.records import iterate_records
+from gridmarl.ledger.hashing import HASH_BYTES
+from gridmarl.ledger.proof import hex_bytes
+from gridmarl.ledger.records import decode_record, iterate_records
 from gridmarl.ledger.stats import ledger_stats
 from gridmarl.ledger.verify import verified
 from gridmarl.train.consensus_command import LedgerConsensus
@@ -140,24 +143,107 @@ class LedgerExport:
 
 @dataclass
 class LedgerProve:
-    """Print an inclusion proof of one transaction as JSON; `gridmarl.ledger.bao_verify` checks it, and nothing else."""
+    """Print a proof as JSON: of a transaction in its block, or of a block or transaction in the chain up to a head."""
 
     path: tyro.conf.Positional[Path]
     """The ledger file or store, or a run folder."""
     block: int
     """Height of the block, from 0."""
-    tx: int
-    """Index of the transaction in the block, from 0."""
+    tx: int | None = None
+    """Index of the transaction in the block, from 0; without it the block is proven, up to the last one of the file."""
+    head: str | None = None
+    """Hash of the block up to which the chain is proven: 64 hexadecimal digits."""
+    to: int | None = None
+    """Height of the block up to which the chain is proven, instead of its hash."""
 
     def run(self) -> int:
         """Print the proof; exit code 0."""
-        print(prove(ledger_file(self.path), self.block, self.tx).to_json())
+        path = ledger_file(self.path)
+        if self.tx is not None and self.head is None and self.to is None:
+            print(prove(path, self.block, self.tx).to_json())
+        else:
+            head = None if self.head is None else _hash("head", self.head)
+            print(prove_in_chain(path, self.block, self.tx, to=self.to, head=head).to_json())
         return 0
 
 
 @dataclass
+class LedgerConsistency:
+    """Print a proof as JSON that the chain which ended in one block continues unchanged to a later block."""
+
+    path: tyro.conf.Positional[Path]
+    """The ledger file or store, or a run folder."""
+    old: Annotated[int, tyro.conf.arg(name="from")]
+    """Height of the earlier head, from 0."""
+    to: int | None = None
+    """Height of the later head; by default the last block of the file."""
+
+    def run(self) -> int:
+        """Print the proof; exit code 0."""
+        print(prove_consistency(ledger_file(self.path), self.old, self.to).to_json())
+        return 0
+
+
+@dataclass
+class LedgerCheck:
+    """Check a proof of any kind against hashes that are known; the ledger is not needed."""
+
+    proof: tyro.conf.Positional[Path]
+    """The proof, a JSON file."""
+    head: str
+    """Known hash of the last block that the proof holds: 64 hexadecimal digits."""
+    count: int | None = None
+    """Known number of blocks up to the head."""
+    old: str | None = None
+    """Of a consistency proof: the hash that was the head before."""
+
+    def run(self) -> int:
+        """Print what is proven; 1, and what does not match, if the proof does not hold."""
+        head, old = _hash("head", self.head), None if self.old is None else _hash("old", self.old)
+        content = self.proof.read_bytes()
+        try:
+            proven = check_proof(content, head, count=self.count, old=old)
+        except LedgerError as error:
+            print(f"NOT PROVEN: {error}")
+            return 1
+        _print_proven(proven, consistency=old is not None)
+        return 0
+
+
+def _print_proven(proven: Proven, *, consistency: bool) -> None:
+    subject = f"block {proven.height} ({proven.block_hash.hex()})"
+    if proven.index is not None:
+        subject = f"transaction {proven.index} of {subject}"
+    claim = "was the head, and is" if consistency else "is"
+    print(f"ok: {subject} {claim} in the chain of {proven.count} blocks that ends in the given head")
+    if proven.record is not None:
+        print(f"  record: {proven.record.hex()}")
+        for name, value in _fields(proven.record).items():
+            print(f"  {name}: {value}")
+
+
+def _fields(record: bytes) -> dict[str, int]:
+    """Fields of a record; none if it is of an unknown kind: that the ledger's rules hold is not what a proof shows."""
+    try:
+        return decode_record(record)
+    except LedgerError:
+        return {}
+
+
+def _hash(name: str, text: str) -> bytes:
+    """A hash on the command line."""
+    try:
+        value = hex_bytes(name, text)
+    except ValueError:
+        value = b""
+    if len(value) != HASH_BYTES:
+        raise ConfigError(f"{name} = {text!r}; {2 * HASH_BYTES} hexadecimal digits in lower case are allowed")
+    return value
+
+
+@dataclass
 class Ledger:
-    """Verify, show or export a ledger file, prove a transaction of it, or compare how its blocks could be agreed on."""
+    """Verify, show or export a ledger file, prove what is in it, check a proof, or compare ways to agree on blocks."""
 
     command: (
         Annotated[LedgerVerify, tyro.conf.subcommand("verify")]
@@ -165,6 +251,8 @@ class Ledger:
         | Annotated[LedgerStats, tyro.conf.subcommand("stats")]
         | Annotated[LedgerExport, tyro.conf.subcommand("export")]
         | Annotated[LedgerProve, tyro.conf.subcommand("prove")]
+        | Annotated[LedgerConsistency, tyro.conf.subcommand("consistency")]
+        | Annotated[LedgerCheck, tyro.conf.subcommand("check")]
         | Annotated[LedgerConsensus, tyro.conf.subcommand("consensus")]
     )
 

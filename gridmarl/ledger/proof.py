@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gridmarl.errors import LedgerError
 from gridmarl.ledger import bao_verify
-from gridmarl.ledger.block import HEADER_BYTES
 from gridmarl.ledger.hashing import header_hash
 from gridmarl.ledger.reader import LedgerReader
 from gridmarl.ledger.records import RECORD_BYTES
@@ -22,7 +21,52 @@ if TYPE_CHECKING:
     import os
 
 CHUNK_BYTES = bao_verify.CHUNK
-_PROOF_FORMAT = "gridmarl-inclusion-proof-1"
+INCLUSION_FORMAT = bao_verify.INCLUSION
+_HEX_DIGITS = frozenset("0123456789abcdef")
+_INCLUSION_KEYS = {"format", "block_hash", "header", "index", "path"}
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        raise ValueError("a key stands twice")
+    return content
+
+
+def proof_object(text: str) -> dict[str, Any]:
+    """The JSON object of a proof.
+
+    Raises:
+        ValueError: no JSON, not an object with a `format`, or a key stands twice (readers differ on which counts).
+    """
+    try:
+        content = json.loads(text, object_pairs_hook=_without_duplicates)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"json: {error}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("format"), str):
+        raise ValueError("format: an object with a key `format` is allowed")
+    return content
+
+
+def require_keys(content: dict[str, Any], keys: set[str]) -> None:
+    """ValueError if the object has not exactly these keys: what nobody checks must not stand in a proof."""
+    if content.keys() != keys:
+        raise ValueError(f"keys: exactly {', '.join(sorted(keys))} are allowed")
+
+
+def hex_bytes(name: str, value: object) -> bytes:
+    """Bytes of hexadecimal text; ValueError unless it is two lower-case digits per byte."""
+    if not isinstance(value, str) or len(value) % 2 or not _HEX_DIGITS.issuperset(value):
+        raise ValueError(f"{name}, text: two hexadecimal digits per byte, in lower case, are allowed")
+    return bytes.fromhex(value)
+
+
+def proof_index(content: dict[str, Any]) -> int:
+    """The index of a transaction; ValueError if it is no integer (true and 1.0 are none)."""
+    index = content["index"]
+    if type(index) is not int:
+        raise ValueError("index, type: an integer is allowed")
+    return index
 
 
 class ChunkTree:
@@ -116,7 +160,7 @@ class InclusionProof:
     def to_json(self) -> str:
         """The proof as one line of JSON, bytes in hexadecimal."""
         content = {
-            "format": _PROOF_FORMAT,
+            "format": INCLUSION_FORMAT,
             "block_hash": self.block_hash.hex(),
             "header": self.header.hex(),
             "index": self.index,
@@ -126,21 +170,27 @@ class InclusionProof:
 
     @classmethod
     def from_json(cls, line: str) -> InclusionProof:
-        """The inverse of `to_json`; the stated block hash is not believed.
+        """The inverse of `to_json`; the stated block hash must be that of the header.
 
         Raises:
             LedgerError: malformed.
         """
         try:
-            content = json.loads(line)
-            if content["format"] != _PROOF_FORMAT or type(content["index"]) is not int:
-                raise ValueError("unknown format, or index not an integer")
-            header = bytes.fromhex(content["header"])
-            if len(header) != HEADER_BYTES:
-                raise ValueError(f"header of {len(header)} bytes; {HEADER_BYTES} are allowed")
-            return cls(header, content["index"], bytes.fromhex(content["path"]))
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            content = proof_object(line)
+            if content["format"] != INCLUSION_FORMAT:
+                raise ValueError(f"format: {INCLUSION_FORMAT} is allowed")
+            return cls.from_object(content)
+        except ValueError as error:
             raise LedgerError(f"inclusion proof: malformed ({error})") from error
+
+    @classmethod
+    def from_object(cls, content: dict[str, Any]) -> InclusionProof:
+        """Proof of a JSON object of this format; ValueError if it is malformed."""
+        require_keys(content, _INCLUSION_KEYS)
+        index, header = proof_index(content), hex_bytes("header 0", content["header"])
+        if hex_bytes("block_hash", content["block_hash"]) != header_hash(header):
+            raise ValueError("block_hash: not the hash of the header")
+        return cls(header, index, hex_bytes("path", content["path"]))
 
 
 def prove(path: str | os.PathLike[str], height: int, index: int) -> InclusionProof:
