@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gridmarl.contracts import credit, deposit, escrow, two_stage
+from gridmarl.contracts import credit, deposit, escrow, quota, two_stage
 from gridmarl.contracts.errors import (
     AlreadyDoneError,
     ContractError,
@@ -26,6 +26,7 @@ CONTRACTS: list[tuple[ModuleType, Machine[Any]]] = [
     (escrow, escrow.ESCROW),
     (credit, credit.CREDIT),
     (two_stage, two_stage.HOUR),
+    (quota, quota.ROUND),
 ]
 
 
