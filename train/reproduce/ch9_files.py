@@ -80,23 +80,23 @@ def draw_auction(path: Path) -> None:
     begin = 0.0
     for place, pair in enumerate(model.pairs()):
         end, price = begin + float(pair.energy_kwh), float(pair.price)
-        axis.plot((begin, end), (price, price), color=PAIR, linewidth=4, label="" if place else "pairs, Algorithm 1")
-        name = f"{pair.buyer} from {pair.seller}\n{price:g}"
-        narrow = pair.energy_kwh < 1
-        where = (begin + 2.4, price + 2.6) if narrow else ((begin + end) / 2, price)
+        label = "" if place else "pairs, Algorithm 1"
+        axis.plot((begin, end), (price, price), color=PAIR, linewidth=4, solid_capstyle="butt", label=label)
+        far = end - begin < 1  # too short for its name
         axis.annotate(
-            name,
+            f"{pair.buyer}-{pair.seller} {price:g}",
             ((begin + end) / 2, price),
-            xytext=where if narrow else (0, 5),
-            textcoords="data" if narrow else "offset points",
+            xytext=(24, 36) if far else (0, -4),
+            textcoords="offset points",
             ha="center",
-            va="bottom",
+            va="bottom" if far else "top",
             fontsize=8,
-            arrowprops={"arrowstyle": "-", "color": "0.5", "linewidth": 0.6} if narrow else None,
+            arrowprops={"arrowstyle": "-", "color": "0.5", "linewidth": 0.6} if far else None,
         )
         begin = end
     one = float(model.price_tok_per_kwh("marginal_pair"))
     axis.plot((0, begin), (one, one), color=ONE_PRICE, linestyle="--", linewidth=1, label=f"one price, Fig. 1: {one:g}")
+    axis.margins(y=0.08)
     axis.axvline(begin, color="0.7", linewidth=0.8)
     axis.annotate(
         f"{begin:.1f} kWh", (begin, axis.get_ylim()[0]), xytext=(3, 3), textcoords="offset points", fontsize=8
