@@ -227,7 +227,7 @@ def _poisson_terms(mean_permille: int, largest: int) -> list[int]:
 
 def _rates(given: int | Sequence[int], names: tuple[str, ...], tables: dict[str, EvTables]) -> list[int]:
     """Mean sessions in permille of each station and type of day (the type runs fastest)."""
-    means = [given] * len(names) if isinstance(given, int) else list(given)
+    means = list(given) if isinstance(given, Sequence) else [given] * len(names)
     if len(means) != len(names):
         raise ConfigError(f"sessions_per_day_permille: {len(means)} entries: allowed are one, or {len(names)}")
     for position, mean in enumerate(means):
