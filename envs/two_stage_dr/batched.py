@@ -12,7 +12,7 @@ from torch import Tensor
 from gridmarl.envs.two_stage_dr.actions import action_spec
 from gridmarl.envs.two_stage_dr.compiled import CompiledStep, missing_compiler
 from gridmarl.envs.two_stage_dr.generator import check_bounds, reset
-from gridmarl.envs.two_stage_dr.observe import FIELDS, observation_scales, observe
+from gridmarl.envs.two_stage_dr.observe import FIELDS, fields_of, observation_scales, observe
 from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
 from gridmarl.envs.two_stage_dr.rules import check_sealable, ledger_rules
 from gridmarl.envs.two_stage_dr.state import State, state_from_dict, state_to_dict
@@ -83,7 +83,8 @@ class BatchedTwoStageDR:
         self.action_spec: ActionSpec = action_spec(self.params, self.device)
         self.chains: LaneChains | None = None
         """Ledger level "sealed": the chains of blocks of all lanes since the last `reset`."""
-        self._scales = observation_scales(self.device)
+        self.observation_fields = fields_of(self.params)
+        self._scales = observation_scales(self.device, self.params)
         self._compiled = self._compile() if compile else None
         self._seed, self._episode = 0, -1
         self._state: State | None = None
@@ -93,8 +94,10 @@ class BatchedTwoStageDR:
     def _check_ledger(self, on_hour: Callable[[HourRecord], object] | None) -> None:
         if self.ledger not in get_args(LedgerLevel):
             raise ConfigError(f"ledger: {self.ledger!r}, allowed are {', '.join(get_args(LedgerLevel))}")
-        if self.ledger == "off" and (on_hour is not None or self.params.credit_limit_utok is not None):
-            raise ConfigError("ledger: 'off', allowed with on_hour or credit_limit_utok are accounts, sealed")
+        limited = self.params.credit_limit_utok is not None or self.params.has_strict_finality
+        if self.ledger == "off" and (on_hour is not None or limited):
+            allowed = "allowed with on_hour, credit_limit_utok or strict finality are accounts, sealed"
+            raise ConfigError(f"ledger: 'off', {allowed}")
 
     def _check_plugin(self, compile: bool) -> None:
         if self.ledger == "sealed":
@@ -131,7 +134,8 @@ class BatchedTwoStageDR:
         lanes = range(self.first_lane, self.first_lane + self.num_envs)
         return LaneChains(ledger_rules(self.params, self.scenario, self._seed), lanes)
 
-    def _start(self) -> Tensor:
+    def _start(self, before: State | None = None) -> Tensor:
+        """A new episode; after another one accounts live on, so that one chain of blocks can hold them all."""
         self._state = reset(
             self.params,
             self.scenario,
@@ -140,6 +144,8 @@ class BatchedTwoStageDR:
             first_lane=self.first_lane,
             episode=self._episode,
         )
+        if before is not None:
+            self._state = self._state.with_changes(balances=before.balances, receipts=before.receipts)
         self.settled = None
         return observe(self.params, self._state, self._scales)
 
@@ -152,9 +158,7 @@ class BatchedTwoStageDR:
         observation = final
         if result.closed and self.auto_reset:
             self._episode += 1
-            observation = self._start()
-            # accounts live on, so that one chain of blocks can hold episode after episode
-            self._state = self._state.with_changes(balances=state.balances)
+            observation = self._start(state)
             self.settled = result.settled
         flags = torch.full((self.num_envs,), result.closed, device=self.device)
         reward = (result.reward_utok.to(torch.float32) * (1.0 / UTOK_PER_TOKEN)).T

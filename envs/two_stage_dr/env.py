@@ -12,14 +12,15 @@ price)`. Then everything settles in exact integer money. All rules with every ro
 
 ## Observation
 Prosumer: Box float32, one entry per field of `observe.FIELDS` (name, unit, scale and meaning there; `gridmarl list`
-prints them). Operator: Box float32 of `OPERATOR_FIELDS`: public prices and totals only.
+prints them), with `finality="strict"` one more: its spendable money. Operator: Box float32 of `OPERATOR_FIELDS`: public
+prices and totals only.
 
 ## Action
 Prosumer: Box(-1, 1) or Discrete, see `actions.py`. Operator: Box(-1, 1, (1,)): alpha from 1 to `alpha_max_permille`.
 NaN, wrong shape or out of space: ActionError.
 
 ## Reward
-Prosumer: `u(d) - discomfort - payments + revenue + reduction payments - penalties` of the hour, in tokens.
+Prosumer: `u(d) - discomfort - payments + revenue + reduction payments - penalties - interest` of the hour, in tokens.
 Operator: social welfare of the hour in tokens (it is non-profit). With `stage2="learned"` the first step of an hour
 brings 0.
 
@@ -71,7 +72,7 @@ from pettingzoo.utils.conversions import parallel_to_aec
 from gridmarl.envs.rendering.modes import RENDER_FPS, RENDER_MODES, checked_render_mode
 from gridmarl.envs.rendering.screen import Pixels, Screen
 from gridmarl.envs.two_stage_dr.batched import ENV_ID, BatchedTwoStageDR
-from gridmarl.envs.two_stage_dr.observe import FIELDS
+from gridmarl.envs.two_stage_dr.observe import FIELDS, fields_of
 from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
 from gridmarl.envs.two_stage_dr.render import MarketView
 from gridmarl.errors import ActionError, OverdraftError
@@ -123,7 +124,7 @@ class TwoStageDR(ParallelEnv[str, Observation, Any]):
         self.action_spaces = {name: self._action_space(name) for name in self.possible_agents}
 
     def _observation_space(self, agent: str) -> spaces.Space[Any]:
-        shown = OPERATOR_FIELDS if agent == OPERATOR else FIELDS
+        shown = OPERATOR_FIELDS if agent == OPERATOR else fields_of(self.params)
         low = np.array([item.low for item in shown], dtype=np.float32)
         high = np.array([item.high for item in shown], dtype=np.float32)
         return spaces.Box(low, high, dtype=np.float32)

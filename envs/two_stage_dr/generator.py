@@ -171,7 +171,13 @@ def reset(
     )
     prosumers = params.num_prosumers
     slots = params.shift_deadline_hours if params.has_shifting else 0
-    zeros = torch.zeros((prosumers + 3, num_envs), dtype=torch.int64, device=device)
+    balances = torch.zeros((prosumers + 3, num_envs), dtype=torch.int64, device=device)
+    if params.initial_balance_utok:
+        funded = torch.arange(prosumers + 3, device=device).unsqueeze(1) < prosumers
+        balances = balances + funded * params.initial_balance_utok
+    receipts = None
+    if params.has_strict_finality:
+        receipts = torch.zeros((params.unfinal_hours, prosumers, num_envs), dtype=torch.int64, device=device)
     return State(
         hour=0,
         phase=Phase.BIDDING,
@@ -184,11 +190,12 @@ def reset(
         home=home,
         backlog=torch.zeros((slots, prosumers, num_envs), dtype=torch.int64, device=device),
         soc_wh=torch.full((prosumers, num_envs), params.battery_initial_wh, dtype=torch.int64, device=device),
-        balances=zeros,
+        balances=balances,
         last_price=torch.zeros_like(import_price.select(0, 0)),
         last_dr_price=torch.zeros_like(import_price.select(0, 0)),
         clamped_actions=torch.zeros_like(import_price.select(0, 0)),
         overdrawn=torch.zeros(num_envs, dtype=torch.bool, device=device),
+        receipts=receipts,
     )
 
 

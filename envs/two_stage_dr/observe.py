@@ -75,6 +75,21 @@ FIELDS: tuple[ObservationField, ...] = (
 )
 
 
+SPENDABLE = ObservationField(
+    "spendable_tok",
+    "token",
+    1.0 / UTOK_PER_TOKEN,
+    -1e13,
+    1e13,
+    "private: own money that is final; below zero it is owed (finality='strict')",
+)
+
+
+def fields_of(params: TwoStageDRParams) -> tuple[ObservationField, ...]:
+    """What a prosumer sees under these parameters: `FIELDS`, and under strict finality its spendable money."""
+    return (*FIELDS, SPENDABLE) if params.has_strict_finality else FIELDS
+
+
 def rule_reduction_wh(state: State) -> Tensor:
     """The reduction eq. (1) asks for at the known prices, eq. (4), for those who take part; `[P, E]` Wh."""
     assert state.orders is not None and state.market is not None
@@ -87,7 +102,7 @@ def observe(params: TwoStageDRParams, state: State, scales: Tensor) -> Tensor:
     """Observation `[E, P, F]` float32 (a view of a lanes-last tensor).
 
     Args:
-        scales: `[F, 1, 1]` float32, from `observation_scales`.
+        scales: `[F, 1, 1]` float32, from `observation_scales`; with those of `FIELDS`, only these are shown.
     """
     return observe_at(params, state, state.hour, scales)
 
@@ -122,6 +137,8 @@ def observe_at(params: TwoStageDRParams, state: State, hour: int | Tensor, scale
         *(_after_stage_one(state) if after else (zero,) * 5),
         home.outside_utok,
     ]
+    if scales.shape[0] > len(FIELDS):
+        columns.append(state.spendable_utok)
     # integers times float32 make float32, in one operation
     if home.gamma.numel() > _SMALL_COLUMN:  # column by column: no large tensor of integers, what is public once a lane
         columns = [column * scale for column, scale in zip(columns, scales.unbind(0), strict=True)]
@@ -141,6 +158,7 @@ def _after_stage_one(state: State) -> tuple[Tensor, ...]:
     )
 
 
-def observation_scales(device: torch.device | str = "cpu") -> Tensor:
-    """`[F, 1, 1]` float32: the constant of each field."""
-    return torch.tensor([item.scale for item in FIELDS], dtype=torch.float32, device=device).reshape(-1, 1, 1)
+def observation_scales(device: torch.device | str = "cpu", params: TwoStageDRParams | None = None) -> Tensor:
+    """`[F, 1, 1]` float32: the constant of each field, of those that the parameters add, too, if they are given."""
+    shown = FIELDS if params is None else fields_of(params)
+    return torch.tensor([item.scale for item in shown], dtype=torch.float32, device=device).reshape(-1, 1, 1)

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from gridmarl.clearing.registry import mechanism_names
 from gridmarl.clearing.uniform import PRICE_RULES
+from gridmarl.contracts.credit import PPM
 from gridmarl.errors import ConfigError
 from gridmarl.units import MAX_ORDER_WH, MAX_PRICE_UTOK_PER_WH, PERMILLE
 
@@ -67,6 +68,16 @@ class TwoStageDRParams:
     reduction_levels: int = 5
     credit_limit_utok: int | None = None
     """How far below zero a prosumer's account may go; None: billed in arrears, no limit."""
+    initial_balance_utok: int = 0
+    """What each prosumer's account holds when a chain of blocks begins."""
+    finality: Literal["instant", "strict"] = "instant"
+    """strict: money received can be spent when its block is final, and local buying is prepaid (docs/finality.md)."""
+    finality_lag_hours: int = 0
+    """strict: blocks until money received is final, as the consensus mechanism has it."""
+    local_credit_utok: int | None = None
+    """strict: how far local purchases may go beyond spendable money; None: without limit."""
+    credit_interest_ppm: int = 0
+    """strict: interest for an hour on spendable money below zero, parts per million, to the operator."""
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -95,6 +106,28 @@ class TwoStageDRParams:
             )
         if self.credit_limit_utok is not None and self.credit_limit_utok < 0:
             raise ConfigError(f"credit_limit_utok: {self.credit_limit_utok}, allowed is 0 or more, or null")
+        self._check_finality()
+
+    def _check_finality(self) -> None:
+        credit = self.local_credit_utok
+        if credit is not None and not 0 <= credit <= MAX_MONEY_UTOK:
+            raise ConfigError(f"local_credit_utok: {credit}, allowed are 0 .. {MAX_MONEY_UTOK}, or null")
+        if self.has_strict_finality:
+            return
+        for name, without in (("finality_lag_hours", 0), ("local_credit_utok", None), ("credit_interest_ppm", 0)):
+            if getattr(self, name) != without:
+                shown = "null" if without is None else without
+                raise ConfigError(f"{name}: {getattr(self, name)} with finality 'instant', allowed is {shown}")
+
+    @property
+    def has_strict_finality(self) -> bool:
+        """Whether money received cannot be spent before its block is final."""
+        return self.finality == "strict"
+
+    @property
+    def unfinal_hours(self) -> int:
+        """Blocks whose receipts are not final yet; 0 with instant finality."""
+        return self.finality_lag_hours if self.has_strict_finality else 0
 
     @property
     def has_plugin_mechanism(self) -> bool:
@@ -137,6 +170,8 @@ class TwoStageDRParams:
 
 _PRICE = (-MAX_PRICE_UTOK_PER_WH, MAX_PRICE_UTOK_PER_WH)
 _SHARE = (0, PERMILLE)
+MAX_MONEY_UTOK = 10**18
+"""Bound of initial balances and credit, 10**12 tokens: their sums with any bill fit in int64."""
 _RANGES: tuple[tuple[str, int, int], ...] = (
     ("num_prosumers", 1, 100_000),
     ("horizon_hours", 1, 8_784),
@@ -162,6 +197,9 @@ _RANGES: tuple[tuple[str, int, int], ...] = (
     ("battery_power_w", 0, MAX_ORDER_WH),
     ("battery_efficiency_permille", 1, PERMILLE),
     ("battery_initial_permille", *_SHARE),
+    ("initial_balance_utok", 0, MAX_MONEY_UTOK),
+    ("finality_lag_hours", 0, 1_000),
+    ("credit_interest_ppm", 0, PPM),
     ("price_levels", 1, 101),
     ("quantity_levels", 1, 101),
     ("battery_levels", 1, 101),
@@ -180,7 +218,7 @@ def _check_types(params: TwoStageDRParams) -> None:
         elif allowed and isinstance(allowed[0], str):
             if value not in allowed:
                 raise ConfigError(f"{item.name}: {value!r}, allowed are {', '.join(allowed)}")
-        elif item.name == "credit_limit_utok":
+        elif item.name in ("credit_limit_utok", "local_credit_utok"):
             if value is not None and type(value) is not int:
                 raise ConfigError(f"{item.name}: {value!r}, allowed is an integer or null")
         elif type(value) is not hint:

@@ -10,7 +10,7 @@ from gridmarl.scenarios.scenario import Scenario
 
 
 def ledger_rules(params: TwoStageDRParams, scenario: Scenario, seed: int, lane: int = 0) -> Rules:
-    """Rules of one lane, with accounts that start at zero.
+    """Rules of one lane.
 
     Raises:
         ConfigError: a plug-in's mechanism clears the market.
@@ -19,7 +19,7 @@ def ledger_rules(params: TwoStageDRParams, scenario: Scenario, seed: int, lane: 
     return Rules(
         num_prosumers=params.num_prosumers,
         horizon_hours=params.horizon_hours,
-        initial_balances=(0,) * (params.num_prosumers + 3),
+        initial_balances=(params.initial_balance_utok,) * params.num_prosumers + (0, 0, 0),
         k_permille=params.k_permille,
         price_rule=params.price_rule,
         dr_settlement=params.dr_settlement,
@@ -32,6 +32,10 @@ def ledger_rules(params: TwoStageDRParams, scenario: Scenario, seed: int, lane: 
         battery_efficiency_permille=params.battery_efficiency_permille,
         battery_initial_wh=params.battery_initial_wh,
         credit_limit_utok=params.credit_limit_utok,
+        finality=params.finality,
+        finality_lag_hours=params.finality_lag_hours,
+        local_credit_utok=params.local_credit_utok,
+        credit_interest_ppm=params.credit_interest_ppm,
         seed=seed,
         lane=lane,
         scenario=scenario.name,

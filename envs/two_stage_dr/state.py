@@ -50,6 +50,7 @@ class Market(NamedTuple):
     dr_price: Tensor  # [E]
     reduction_price: Tensor  # [E]
     alpha_permille: Tensor  # [E]
+    refused: Tensor | None = None  # [P, E] bool: a buy order that did not enter the local book; None: all entered
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ class State:
     overdrawn: Tensor  # [E] bool: an account has passed its credit limit
     orders: Orders | None = None  # between the stages of an hour only
     market: Market | None = None
+    # last, so that states of before load
+    receipts: Tensor | None = None  # [L, P, E] µtok received in the last L blocks, latest last; None: instant finality
 
     @property
     def num_envs(self) -> int:
@@ -84,6 +87,13 @@ class State:
     def device(self) -> torch.device:
         """Device of all tensors."""
         return self.keys.device
+
+    @property
+    def spendable_utok(self) -> Tensor:
+        """Money of each prosumer that is final, `[P, E]`: its balance less what it received in the last blocks."""
+        prosumers = self.soc_wh.shape[0]
+        own = self.balances.narrow(0, 0, prosumers)
+        return own if self.receipts is None else own - self.receipts.sum(0)
 
     def with_changes(self, **changes: Any) -> State:
         """A copy with some fields replaced."""

@@ -16,7 +16,7 @@ from gridmarl.clearing.book import Clearing
 from gridmarl.clearing.registry import get_mechanism
 from gridmarl.clearing.uniform import clear_uniform
 from gridmarl.contracts import two_stage as contract
-from gridmarl.contracts.two_stage import Flows, Phase, next_phase, require_phase
+from gridmarl.contracts.two_stage import Credit, Flows, Phase, next_phase, require_phase
 from gridmarl.envs.two_stage_dr.actions import HALF_LEVELS, LEVEL_BITS, Levels, pick, quantise
 from gridmarl.envs.two_stage_dr.generator import home_at, price_bits, reference_price
 from gridmarl.envs.two_stage_dr.observe import rule_reduction_wh
@@ -49,6 +49,7 @@ class Settled(NamedTuple):
     received_utok: Tensor  # change of each prosumer's account
     comfort_utok: Tensor  # utility less discomfort
     balances: Tensor  # [P+3, E] after the hour
+    credit: Credit | None = None  # strict finality only
 
     @property
     def reward_utok(self) -> Tensor:
@@ -103,8 +104,9 @@ def step_at(
     Args:
         hour: hour of the episode; an int, or a `[]` int64 tensor on the device of the state.
         last: it is the last one.
-        keep_accounts: update the balances; else they stay as they are.
+        keep_accounts: update the balances; else they stay as they are (not under strict finality: bids hang on them).
     """
+    keep_accounts = keep_accounts or params.has_strict_finality
     levels, clamped = quantise(params, spec, actions)
     state = state.with_changes(clamped_actions=state.clamped_actions + clamped)
     if state.phase is not Phase.RESCHEDULING:
@@ -165,7 +167,12 @@ def clear(
 ) -> Market:
     """Clearing by merit order, and the demand-response price, eqs. (2) and (3)."""
     floor, cap = at(state.export_price, hour), at(state.import_price, hour)
-    book = (orders.buy_price, orders.buy_wh, orders.sell_price, orders.sell_wh, floor, cap)
+    refused, buy_wh = None, orders.buy_wh
+    if params.has_strict_finality:
+        admitted = contract.may_buy(orders.buy_price, buy_wh, state.spendable_utok, params.local_credit_utok)
+        if admitted is not None:
+            refused, buy_wh = admitted.logical_not() & (buy_wh > 0), buy_wh * admitted
+    book = (orders.buy_price, buy_wh, orders.sell_price, orders.sell_wh, floor, cap)
     start = hour % params.num_prosumers
     if params.has_plugin_mechanism:
         cleared = clear_by_plugin(params.price_rule, book, start)
@@ -189,6 +196,7 @@ def clear(
         dr_price=dr_price,
         reduction_price=contract.reduction_price(params.dr_settlement, cleared.price, dr_price),
         alpha_permille=alpha,
+        refused=refused,
     )
 
 
@@ -265,9 +273,13 @@ def settle(
     )
     received = contract.prosumer_payments(flow)
     comfort = utility_utok(consumption + shifted, state.beta, home.gamma) - params.discomfort_utok_per_wh * shifted
-    balances = state.balances
+    balances, credit = state.balances, None
+    if state.receipts is not None:
+        credit = contract.charge_interest(balances, flow, received, state.receipts, params.credit_interest_ppm)
+        received = received - credit.interest_utok
     if keep_accounts:
-        balances = contract.settle(balances, flow, received, import_price, export_price)
+        interest = None if credit is None else credit.interest_utok
+        balances = contract.settle(balances, flow, received, import_price, export_price, interest)
     return Settled(
         hour=state.hour,
         import_price=import_price,
@@ -282,6 +294,7 @@ def settle(
         received_utok=received,
         comfort_utok=comfort,
         balances=balances,
+        credit=credit,
     )
 
 
@@ -295,6 +308,8 @@ def advance(
         changes["soc_wh"] = state.soc_wh + stored - settled.orders.discharge_wh
     if params.has_shifting:
         changes["backlog"] = next_backlog(params, state, hour, last, settled.shifted_wh)
+    if settled.credit is not None:
+        changes["receipts"] = settled.credit.receipts
     if params.credit_limit_utok is not None:
         short = (settled.balances.narrow(0, 0, params.num_prosumers) < -params.credit_limit_utok).any(0)
         changes["overdrawn"] = state.overdrawn | short
@@ -361,4 +376,5 @@ def hour_record(settled: Settled) -> HourRecord:
         flow_price=flow.price.unsqueeze(1).expand_as(flow.wh),
         upstream_wh=flow.upstream_wh,
         balances=settled.balances,
+        debts_utok=flow.wh.narrow(0, 0, 0) if settled.credit is None else settled.credit.debts_utok,
     )

@@ -23,6 +23,7 @@ Only the settlement (`settle`, in the last hour `close`) moves money, and each f
 | PENALTY | prosumer -> operator | forecast error, both ways | penalty rate |
 | UPSTREAM_IMPORT | operator -> upstream | what the community draws | import price |
 | UPSTREAM_EXPORT | upstream -> operator | what the community feeds in | export price |
+| INTEREST | prosumer -> operator | none | none: a share of what it owes, under strict finality |
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ import torch
 from torch import Tensor
 
 from gridmarl.clearing.apportion import apportion
+from gridmarl.contracts.credit import interest_utok, principal_utok
 from gridmarl.contracts.errors import IllegalTransitionError
 from gridmarl.contracts.machine import Machine, Transition
 from gridmarl.preferences import floor_div
@@ -173,15 +175,78 @@ def prosumer_payments(flow: Flows) -> Tensor:
     return received - penalty * penalty_rate
 
 
-def settle(balances: Tensor, flow: Flows, received_utok: Tensor, import_price: Tensor, export_price: Tensor) -> Tensor:
+def prosumer_receipts(flow: Flows) -> Tensor:
+    """What each prosumer receives in an hour, kind by kind, before it pays anything; `[P, E]` µtok, 0 or more.
+
+    A flow whose price is negative is received by its payer.
+    """
+    buy, sell, imported, exported, reduction, shortfall, surplus, penalty = flow.wh.unbind()
+    price, _, import_price, export_price, reduction_price_, _, _, penalty_rate = flow.price.unbind()
+    received = sell * price.clamp(min=0) + buy * (-price).clamp(min=0)
+    received += (exported + surplus) * export_price.clamp(min=0)
+    received += (imported + shortfall) * (-import_price).clamp(min=0)
+    received += reduction * reduction_price_.clamp(min=0)
+    return received + penalty * (-penalty_rate).clamp(min=0)
+
+
+def may_buy(price: Tensor, wh: Tensor, spendable_utok: Tensor, credit_utok: int | None) -> Tensor | None:
+    """Whose buy order enters the local book, `[P, E]` bool: local buying is prepaid. None: everybody's.
+
+    Args:
+        price: limit prices `[P, E]`, at which an order costs the most.
+        credit_utok: how far beyond the spendable money it may go; None: without limit.
+    """
+    return None if credit_utok is None else (price * wh).clamp(min=0) <= spendable_utok + credit_utok
+
+
+class Credit(NamedTuple):
+    """The credit bank's part of an hour under strict finality; int64 µtok."""
+
+    receipts: Tensor  # [L, P, E] received in the last L hours, this one last
+    principal_utok: Tensor  # [P, E] spendable money below zero, as a positive number
+    interest_utok: Tensor  # [P, E] of it, to the operator
+
+    @property
+    def debts_utok(self) -> Tensor:
+        """Principal and interest, `[2, P, E]`."""
+        return torch.stack((self.principal_utok, self.interest_utok))
+
+
+def charge_interest(balances: Tensor, flow: Flows, received_utok: Tensor, receipts: Tensor, ppm: int) -> Credit:
+    """What prosumers owe after an hour, and the interest on it.
+
+    Args:
+        balances: before the hour, `[P+3, E]` (or those of the prosumers only).
+        received_utok: `prosumer_payments(flow)`.
+        receipts: of the last `L` hours before this one, `[L, P, E]`.
+    """
+    if receipts.shape[0]:
+        newest = prosumer_receipts(flow).unsqueeze(0)
+        receipts = torch.cat((receipts.narrow(0, 1, receipts.shape[0] - 1), newest))
+    spendable = balances.narrow(0, 0, received_utok.shape[0]) + received_utok - receipts.sum(0)
+    principal = principal_utok(spendable)
+    return Credit(receipts, principal, interest_utok(principal, ppm))
+
+
+def settle(
+    balances: Tensor,
+    flow: Flows,
+    received_utok: Tensor,
+    import_price: Tensor,
+    export_price: Tensor,
+    interest: Tensor | None = None,
+) -> Tensor:
     """Balances after the hour, `[P+3, E]`; the sum over accounts is unchanged, exactly.
 
     Args:
-        received_utok: `prosumer_payments(flow)`.
+        received_utok: `prosumer_payments(flow)`, less the interest where there is any.
+        interest: `[P, E]`, what prosumers pay the operator as the credit bank.
     """
     amounts = flow.wh.sum(1) * flow.price  # [8, E]
     upstream_in = flow.upstream_wh.select(0, 0) * import_price - flow.upstream_wh.select(0, 1) * export_price
     buy, sell, imported, exported, reduction, shortfall, surplus, penalty = amounts.unbind()
     operator = (imported + shortfall + penalty) - (exported + reduction + surplus) - upstream_in
+    if interest is not None:
+        operator = operator + interest.sum(0)
     others = torch.stack((buy - sell, operator, upstream_in))
     return balances + torch.cat((received_utok, others))

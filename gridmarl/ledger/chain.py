@@ -38,7 +38,8 @@ def _seal(
     for name, values in (("parents", parents), ("heights", heights), ("lanes", lanes)):
         if len(values) != num_lanes:
             raise LedgerError(f"{name}: {len(values)} values; {num_lanes}, one per lane, are allowed")
-    inputs, transactions = input_count(prosumers), transaction_count(prosumers)
+    inputs = input_count(prosumers)
+    transactions = transaction_count(prosumers, interest=hour.has_interest)
     data = _host_bytes(hour, lanes)
     row = len(data) // num_lanes
     first, second = inputs * RECORD_BYTES, (inputs + transactions) * RECORD_BYTES
@@ -133,7 +134,7 @@ class LaneChains:
     @property
     def transactions_per_lane(self) -> int:
         """Transactions sealed in each lane so far."""
-        return self.height * transaction_count(self.rules[0].num_prosumers) if self.rules else 0
+        return self.height * self.rules[0].transactions_per_block if self.rules else 0
 
     def append(self, hour: HourRecord) -> dict[int, SealedBlock]:
         """Seal one hour in all lanes; returns the blocks of the kept and written lanes.
@@ -147,6 +148,11 @@ class LaneChains:
         if tuple(hour.buy_price.shape) != (self.rules[0].num_prosumers, len(self.lanes)):
             allowed = (self.rules[0].num_prosumers, len(self.lanes))
             raise LedgerError(f"hour: [P, E] = {tuple(hour.buy_price.shape)}; {allowed} is allowed")
+        if hour.has_interest is not self.rules[0].has_interest:
+            seen = "interest" if hour.has_interest else "no interest"
+            raise LedgerError(
+                f"hour: {seen} under {self.rules[0].finality} finality; strict finality has some, instant none"
+            )
         heads: list[bytes] = []
         taken: dict[int, SealedBlock] = {}
         heights = [self.height] * len(self.lanes)

@@ -15,6 +15,7 @@ Only a ledger that verifies is exported. Integers stay integers, so that a row g
 | energy_wh         | energy                                                                                    |
 | price_utok_per_wh | price; 1 µtok/Wh is 0.001 token/kWh                                                       |
 | amount_utok       | what the payer pays, energy times price; negative where the price is: the payee then pays |
+| principal_utok    | of INTEREST, which has neither energy nor price: what it is due on; else 0                |
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class TransactionRow(NamedTuple):
     energy_wh: int
     price_utok_per_wh: int
     amount_utok: int
+    principal_utok: int = 0
 
     def to_record(self) -> bytes:
         """The 64 bytes of the transaction in the ledger.
@@ -67,7 +69,9 @@ class TransactionRow(NamedTuple):
             KeyError: an unknown kind.
         """
         values = {name: value for name, value in self._asdict().items() if name not in ("block", *_TEXTS)}
-        return encode_record(values | {"kind": int(Kind[self.kind]), "flags": 0, "reserved": 0})
+        if self.kind != Kind.INTEREST.name:
+            values["reserved"] = values.pop("principal_utok")
+        return encode_record(values | {"kind": int(Kind[self.kind]), "flags": 0})
 
 
 def account_role(account: int, num_prosumers: int) -> str:
@@ -94,6 +98,7 @@ def transaction_rows(blocks: Iterable[Block], num_prosumers: int, first: int = 0
                 energy_wh=record["energy_wh"],
                 price_utok_per_wh=record["price_utok_per_wh"],
                 amount_utok=record["amount_utok"],
+                principal_utok=record.get("principal_utok", 0),
             )
 
 

@@ -48,9 +48,9 @@ class Trailer(NamedTuple):
         return body + section_root(body)
 
 
-def block_bytes(num_prosumers: int, signature_slots: int) -> int:
+def block_bytes(num_prosumers: int, signature_slots: int, *, interest: bool = False) -> int:
     """Length of one block in the file."""
-    records = input_count(num_prosumers) + transaction_count(num_prosumers)
+    records = input_count(num_prosumers) + transaction_count(num_prosumers, interest=interest)
     return HEADER_BYTES + SIGNATURE_BYTES * signature_slots + RECORD_BYTES * records
 
 
@@ -104,7 +104,7 @@ class LedgerWriter:
             ("parent", header.parent, self.head),
             ("signatures", len(sealed.block.signatures), SIGNATURE_BYTES * self.rules.signature_slots),
             ("inputs", len(sealed.block.inputs), RECORD_BYTES * input_count(prosumers)),
-            ("transactions", len(sealed.block.transactions), RECORD_BYTES * transaction_count(prosumers)),
+            ("transactions", len(sealed.block.transactions), RECORD_BYTES * self.rules.transactions_per_block),
         )
         for name, seen, allowed in checks:
             if seen != allowed:

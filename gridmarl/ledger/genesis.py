@@ -16,6 +16,7 @@ from gridmarl.ledger.block import CONSENSUS_CODES
 from gridmarl.ledger.election import MAX_CONFIRMATIONS, MAX_VALIDATORS, MIN_PBFT_VALIDATORS
 from gridmarl.ledger.hashing import HASH_BYTES, genesis_hash
 from gridmarl.ledger.nonce import MAX_DIFFICULTY_BITS
+from gridmarl.ledger.records import transaction_count
 from gridmarl.units import MAX_BOOK_WH
 
 FORMAT = "gridmarl-ledger"
@@ -32,6 +33,7 @@ _CHOICES = {
     "price_rule": ("uniform", "marginal_pair"),
     "dr_settlement": ("two_settlement", "additive"),
     "consensus": tuple(CONSENSUS_CODES),
+    "finality": ("instant", "strict"),
 }
 _RANGES = {
     "num_prosumers": (1, MAX_PROSUMERS),
@@ -43,13 +45,16 @@ _RANGES = {
     "shift_deadline_hours": (0, MAX_HOURS),
     "battery_efficiency_permille": (1, 1000),
     "credit_limit_utok": (0, MAX_BALANCE_UTOK),
+    "finality_lag_hours": (0, MAX_HOURS),
+    "local_credit_utok": (0, MAX_BALANCE_UTOK),
+    "credit_interest_ppm": (0, 1_000_000),
     "seed": (0, (1 << 64) - 1),
     "lane": (0, (1 << 63) - 1),
     "validators": (1, MAX_VALIDATORS),
     "difficulty_bits": (0, MAX_DIFFICULTY_BITS),
     "confirmations": (0, MAX_CONFIRMATIONS),
 }
-_OPTIONAL = ("alpha_permille", "credit_limit_utok", "battery_initial_wh")
+_OPTIONAL = ("alpha_permille", "credit_limit_utok", "local_credit_utok", "battery_initial_wh")
 _PER_PROSUMER = ("battery_capacity_wh", "battery_power_w", "battery_initial_wh")
 _TEXTS = ("scenario", "gridmarl_version")
 _HEX_DIGITS = frozenset("0123456789abcdef")
@@ -67,6 +72,9 @@ class Rules:
         initial_balances: `[P+3]`, µtok.
         credit_limit_utok: the most a prosumer may owe at the end of an hour, in µtok; None for no limit. Market,
             operator and upstream have no limit.
+        finality: "strict": money received is spendable when `finality_lag_hours` blocks have followed, local buying is
+            prepaid from spendable money and `local_credit_utok` (None: without limit), and hours end with interest.
+        credit_interest_ppm: interest for an hour on spendable money below zero, parts per million.
         scenario: name of the scenario or data set.
         consensus: who seals; see `gridmarl.ledger.sealing`.
         validators: how many may seal: one, which is the operator, or the first so many prosumers. PBFT needs four.
@@ -94,6 +102,10 @@ class Rules:
     battery_efficiency_permille: int = 1000
     battery_initial_wh: int | tuple[int, ...] | None = 0
     credit_limit_utok: int | None = None
+    finality: str = "instant"
+    finality_lag_hours: int = 0
+    local_credit_utok: int | None = None
+    credit_interest_ppm: int = 0
     seed: int = 0
     lane: int = 0
     scenario: str = ""
@@ -124,9 +136,25 @@ class Rules:
         _check_list(
             "initial_balances", self.initial_balances, self.num_prosumers + 3, -MAX_BALANCE_UTOK, MAX_BALANCE_UTOK
         )
+        self._check_finality()
         self._check_consensus()
         _check_hex("sealers", self.sealers, self.validators)
         _check_hex("addresses", self.addresses, self.num_prosumers + 3)
+
+    def _check_finality(self) -> None:
+        for name, without in (("finality_lag_hours", 0), ("local_credit_utok", None), ("credit_interest_ppm", 0)):
+            if not self.has_interest and getattr(self, name) != without:
+                raise ConfigError(f"{name} = {getattr(self, name)}; {without} is allowed under instant finality")
+
+    @property
+    def has_interest(self) -> bool:
+        """Whether every block ends with records of interest (strict finality)."""
+        return self.finality == "strict"
+
+    @property
+    def transactions_per_block(self) -> int:
+        """Records in the transaction section of a block."""
+        return transaction_count(self.num_prosumers, interest=self.has_interest)
 
     def _check_consensus(self) -> None:
         most = max(1, self.num_prosumers)

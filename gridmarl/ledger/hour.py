@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
+
+NO_DEBTS = torch.zeros((0, 0, 0), dtype=torch.int64)
 
 
 class HourRecord(NamedTuple):
@@ -36,3 +39,9 @@ class HourRecord(NamedTuple):
     flow_price: Tensor  # [8, P, E] price of kinds 1..8
     upstream_wh: Tensor  # [2, E] M, X (kinds 9, 10)
     balances: Tensor  # [P+3, E] after settlement, µtok
+    debts_utok: Tensor = NO_DEBTS  # [2, P, E] principal and interest of kind 11; [0, ...]: no such records
+
+    @property
+    def has_interest(self) -> bool:
+        """Whether there are records of interest (strict finality)."""
+        return self.debts_utok.shape[0] > 0

@@ -78,8 +78,28 @@ def _payer_payee(prosumers: int, device: torch.device) -> Tensor:
     return torch.cat(parts)
 
 
+def _count(hour: HourRecord) -> int:
+    """Transactions of the hour."""
+    return transaction_count(hour.buy_price.shape[0], interest=hour.has_interest)
+
+
+def _fill_interest(out: Tensor, hour: HourRecord, lanes: Tensor) -> None:
+    """`out`: `[E, P, 8]` zeros, `lanes`: `[E, 1]`."""
+    prosumers = hour.buy_price.shape[0]
+    index = torch.arange(prosumers, dtype=torch.int64, device=out.device)
+    nothing = torch.zeros_like(index)
+    head = nothing + (int(Kind.INTEREST) + (hour.period << 32))
+    pairs, sequence = index | (prosumers + 1) << 32, index + transaction_count(prosumers)
+    principal, interest = hour.debts_utok.unbind()
+    _write(out, (head, pairs, nothing, nothing, interest.T, lanes, sequence, principal.T))
+
+
 def _fill_transactions(out: Tensor, hour: HourRecord, lanes: Tensor) -> None:
-    """`out`: `[E, 8P+2, 8]` zeros, `lanes`: `[E, 1]`."""
+    """`out`: zeros, `[E, 8P+2, 8]` or with interest `[E, 9P+2, 8]`; `lanes`: `[E, 1]`."""
+    if hour.has_interest:
+        flows = transaction_count(hour.buy_price.shape[0])
+        _fill_interest(out.narrow(1, flows, hour.buy_price.shape[0]), hour, lanes)
+        out = out.narrow(1, 0, flows)
     prosumers, num_lanes = hour.buy_price.shape
     count = PROSUMER_KINDS * prosumers
     sequence = torch.arange(count + 2, dtype=torch.int64, device=out.device)
@@ -106,20 +126,19 @@ def pack_inputs(hour: HourRecord, lanes: Sequence[int] | Tensor) -> Tensor:
 
 
 def pack_transactions(hour: HourRecord, lanes: Sequence[int] | Tensor) -> Tensor:
-    """Transaction records `[E, 8P+2, 8]` int64, kind-major; `lanes` `[E]` are the lane numbers."""
-    prosumers, num_lanes = hour.buy_price.shape
-    out = hour.price.new_zeros((num_lanes, transaction_count(prosumers), RECORD_WORDS))
+    """Transaction records int64, kind-major, `[E, 8P+2, 8]` or with interest `[E, 9P+2, 8]`; `lanes` `[E]`."""
+    out = hour.price.new_zeros((hour.buy_price.shape[1], _count(hour), RECORD_WORDS))
     _fill_transactions(out, hour, _lane_column(hour, lanes))
     return out
 
 
 def pack_hour(hour: HourRecord, lanes: Sequence[int] | Tensor) -> Tensor:
-    """All that is hashed of an hour, one row per lane: `[E, 8(1+2P) + 8(8P+2) + P+3]` int64.
+    """All that is hashed of an hour, one row per lane: `[E, 8(1+2P) + 8(8P+2) + P+3]` int64 (with interest 8P more).
 
     Inputs, transactions and balances lie one after the other, so that one copy brings them all to the host.
     """
     prosumers, num_lanes = hour.buy_price.shape
-    inputs, transactions = RECORD_WORDS * input_count(prosumers), RECORD_WORDS * transaction_count(prosumers)
+    inputs, transactions = RECORD_WORDS * input_count(prosumers), RECORD_WORDS * _count(hour)
     out = hour.price.new_zeros((num_lanes, inputs + transactions + prosumers + 3))
     column = _lane_column(hour, lanes)
     _fill_inputs(out.narrow(1, 0, inputs).unflatten(1, (-1, RECORD_WORDS)), hour, column)

@@ -86,7 +86,8 @@ class LedgerReader:
         except LedgerError as error:
             raise LocatedError(Location(GENESIS, str(error))) from error
         self._base = PREFIX.size + length + 32
-        self.block_bytes = block_bytes(self.rules.num_prosumers, self.rules.signature_slots)
+        slots, interest = self.rules.signature_slots, self.rules.has_interest
+        self.block_bytes = block_bytes(self.rules.num_prosumers, slots, interest=interest)
         self._inputs_start = HEADER_BYTES + SIGNATURE_BYTES * self.rules.signature_slots
         self._inputs_end = self._inputs_start + RECORD_BYTES * input_count(self.rules.num_prosumers)
         self.block_count, self._tail = divmod(self.size - self._base, self.block_bytes)

@@ -2,7 +2,7 @@
 
 Word 0 of every record is `kind (u16) | flags (u16) << 16 | period (u32) << 32`. Words not named are zero.
 
-| word | transaction (kinds 1..10)    | SIGNAL (100)   | ORDER (101)   | METER (102)                 |
+| word | transaction (kinds 1..11)    | SIGNAL (100)   | ORDER (101)   | METER (102)                 |
 |------|------------------------------|----------------|---------------|-----------------------------|
 | 0    | kind, flags 0, period        | same           | same          | flags = prosumer mod 65536  |
 | 1    | payer (u32), payee (u32)<<32 | imp            | b buy price   | o reduction offered         |
@@ -11,11 +11,13 @@ Word 0 of every record is `kind (u16) | flags (u16) << 16 | period (u32) << 32`.
 | 4    | amount = energy*price, µtok  | pi             | S sell energy | c battery charge            |
 | 5    | lane                         | pi_dr          | prosumer      | x battery discharge         |
 | 6    | sequence number in block     | shortage       | lane          | g generation                |
-| 7    | 0                            | V volume       | 0             | m load                      |
+| 7    | 0 (kind 11: the principal)   | V volume       | 0             | m load                      |
 
 Input section of a block: one SIGNAL, `P` ORDERs, `P` METERs; record `1 + P + i` is the METER of prosumer `i` (its
 position decides; the flags repeat it). Transaction section: kind-major, kind 1 of prosumers `0..P-1`, ..., kind 8, then
-kinds 9 and 10: `8P + 2` records, those of zero energy included. Symbols as in docs/market-rules.md.
+kinds 9 and 10: `8P + 2` records, those of zero energy included. Where the rules have strict finality, `P` records of
+kind 11 follow, those of zero interest included: energy and price 0, amount the interest, word 7 the principal that it
+is due on. Symbols as in docs/market-rules.md.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ _U64 = (1 << 64) - 1
 
 
 class Kind(IntEnum):
-    """Record kinds: 1..10 the flows of money in the rules' table, 100.. the inputs."""
+    """Record kinds: 1..11 the flows of money in the rules' table, 100.. the inputs."""
 
     LOCAL_BUY = 1
     LOCAL_SELL = 2
@@ -49,6 +51,7 @@ class Kind(IntEnum):
     PENALTY = 8
     UPSTREAM_IMPORT = 9
     UPSTREAM_EXPORT = 10
+    INTEREST = 11
     SIGNAL = 100
     ORDER = 101
     METER = 102
@@ -87,6 +90,7 @@ _TRANSACTION = (
 )
 
 FIELDS: dict[int, tuple[Field, ...]] = dict.fromkeys(range(1, 11), _TRANSACTION) | {
+    Kind.INTEREST: (*_TRANSACTION[:-1], Field("principal_utok", 7)),
     Kind.SIGNAL: _layout(
         "import_price", "export_price", "alpha_permille", "price", "dr_price", "shortage_wh", "volume_wh"
     ),
@@ -102,9 +106,9 @@ def input_count(num_prosumers: int) -> int:
     return 1 + 2 * num_prosumers
 
 
-def transaction_count(num_prosumers: int) -> int:
-    """Records in the transaction section of a block: `8P + 2`."""
-    return PROSUMER_KINDS * num_prosumers + 2
+def transaction_count(num_prosumers: int, *, interest: bool = False) -> int:
+    """Records in the transaction section of a block: `8P + 2`, with interest (strict finality) `9P + 2`."""
+    return (PROSUMER_KINDS + interest) * num_prosumers + 2
 
 
 def input_name(index: int, num_prosumers: int) -> str:
@@ -120,7 +124,8 @@ def transaction_name(index: int, num_prosumers: int) -> str:
     kind, prosumer = divmod(index, num_prosumers)
     if kind < PROSUMER_KINDS:
         return f"{Kind(kind + 1).name} of prosumer {prosumer}"
-    return Kind(9 + index - PROSUMER_KINDS * num_prosumers).name
+    rest = index - PROSUMER_KINDS * num_prosumers
+    return Kind(9 + rest).name if rest < 2 else f"{Kind.INTEREST.name} of prosumer {rest - 2}"
 
 
 def first_difference(expected: Sequence[int], seen: Sequence[int]) -> tuple[str, int, int]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gridmarl.ledger import replay_rules
 from gridmarl.ledger.location import TRANSACTIONS, LocatedError, Location
-from gridmarl.ledger.records import RECORD_WORDS, first_difference, transaction_count, transaction_name
+from gridmarl.ledger.records import RECORD_WORDS, first_difference, transaction_name
 from gridmarl.ledger.replay_inputs import Batteries, Inputs, Words, bad_input, check_prosumer, check_signal
 
 if TYPE_CHECKING:
@@ -39,14 +39,19 @@ ENERGY_TOTALS = (
 
 
 class _Flows(NamedTuple):
-    """Energy and price of every transaction of a block, in order: `[8P + 2]` each."""
+    """Energy and price of every transaction of a block but interest, in order: `[8P + 2]` each."""
 
     energies: list[int]
     prices: list[int]
 
+    @property
+    def amounts(self) -> list[int]:
+        """What the payers pay."""
+        return [energy * price for energy, price in zip(self.energies, self.prices, strict=True)]
+
 
 class _Layout(NamedTuple):
-    """What all blocks of a chain have in common: `[8P + 2]` each.
+    """What all blocks of a chain have in common: `[8P + 2]` each, with interest `[9P + 2]`.
 
     Built with the first block, so that the work is in proportion to the file: a genesis alone can claim a million
     prosumers.
@@ -65,10 +70,14 @@ class _Layout(NamedTuple):
         count = rules.num_prosumers
         flows = [(i, count + other) if pays else (count + other, i) for pays, other in _FLOWS for i in range(count)]
         pairs = [*flows, (count + 1, count + 2), (count + 2, count + 1)]
+        kinds = [*(kind for kind in range(1, 9) for _ in range(count)), 9, 10]
+        if rules.has_interest:
+            pairs += [(i, count + 1) for i in range(count)]
+            kinds += [11] * count
         return cls(
-            words=Struct(f"<{RECORD_WORDS * transaction_count(count)}q"),
+            words=Struct(f"<{RECORD_WORDS * rules.transactions_per_block}q"),
             pairs=pairs,
-            kinds=[*(kind for kind in range(1, 9) for _ in range(count)), 9, 10],
+            kinds=kinds,
             accounts=tuple(payer | payee << 32 for payer, payee in pairs),
             lanes=(rules.lane,) * len(pairs),
             sequence=tuple(range(len(pairs))),
@@ -88,6 +97,7 @@ class Replay:
         self.balances = list(rules.initial_balances)
         self.totals = dict.fromkeys(ENERGY_TOTALS, 0)
         self._batteries = Batteries(rules)
+        self._finality = replay_rules.Finality(rules)
         self._start_episode(0)
 
     def _start_episode(self, height: int) -> None:
@@ -117,8 +127,12 @@ class Replay:
         market, dr_price = self._clear(height, period, columns)
         accepted = self._accept(height, period, columns, market.shortage_wh, dr_price)
         flows = self._flows(columns, market, dr_price, accepted)
-        self._compare(height, period, flows, transactions)
-        self._settle(height, flows)
+        amounts = flows.amounts
+        debts = self._finality.after(self.balances, self._layout.pairs, amounts)
+        amounts += [interest for _, interest in debts]
+        principals = [principal for principal, _ in debts]
+        self._compare(height, period, flows, amounts, principals, transactions)
+        self._settle(height, amounts)
         self._add_totals(height, columns, flows, market.volume_wh, sum(accepted))
         self._import_prices.append(columns.prices[0])
         self._shifted.append(replay_rules.shifted(self.rules, period, accepted))
@@ -137,9 +151,12 @@ class Replay:
 
     def _clear(self, height: int, period: int, columns: Inputs) -> tuple[replay_rules.Clearing, int]:
         import_price, export_price, alpha = columns.prices
-        buy, sell = (columns.buy_price, columns.buy_wh), (columns.sell_price, columns.sell_wh)
+        book_wh = self._finality.book(self.balances, columns.buy_price, columns.buy_wh)
+        buy, sell = (columns.buy_price, book_wh), (columns.sell_price, columns.sell_wh)
         start = period % self.rules.num_prosumers
+        shortage = max(0, sum(columns.buy_wh) - sum(columns.sell_wh))
         market = replay_rules.clear(self.rules, start, import_price, export_price, buy, sell)
+        market = market._replace(shortage_wh=shortage)  # of all demand, in the book or not
         dr_price = replay_rules.response_price(market.shortage_wh, alpha, market.price, import_price)
         signal = (*columns.signal[:4], market.price, dr_price, market.shortage_wh, market.volume_wh)
         if signal != columns.signal:
@@ -183,18 +200,27 @@ class Replay:
         by_kind = (*local, *outside, reduction_price, *outside, penalty)
         return _Flows(energies, [*(price for price in by_kind for _ in columns.buy_wh), *outside])
 
-    def _compare(self, height: int, period: int, flows: _Flows, transactions: bytes) -> None:
+    def _compare(
+        self,
+        height: int,
+        period: int,
+        flows: _Flows,
+        amounts: Sequence[int],
+        principals: Sequence[int],
+        transactions: bytes,
+    ) -> None:
         layout = self._layout
         seen = layout.words.unpack(transactions)
+        nothing, reserved = (0,) * len(principals), (0,) * len(flows.energies)
         columns = (
             tuple(kind | period << 32 for kind in layout.kinds),
             layout.accounts,
-            tuple(flows.energies),
-            tuple(flows.prices),
-            tuple(energy * price for energy, price in zip(flows.energies, flows.prices, strict=True)),
+            (*flows.energies, *nothing),
+            (*flows.prices, *nothing),
+            tuple(amounts),
             layout.lanes,
             layout.sequence,
-            (0,) * len(layout.kinds),
+            (*reserved, *principals),
         )
         if all(seen[word::RECORD_WORDS] == column for word, column in enumerate(columns)):
             return
@@ -206,11 +232,11 @@ class Replay:
                 reason = "differs from what the rules make of the inputs"
                 raise LocatedError(Location(TRANSACTIONS, reason, height, record, name, field, str(right), str(wrong)))
 
-    def _settle(self, height: int, flows: _Flows) -> None:
+    def _settle(self, height: int, amounts: Sequence[int]) -> None:
         balances = self.balances
-        for (payer, payee), energy, price in zip(self._layout.pairs, flows.energies, flows.prices, strict=True):
-            balances[payer] -= energy * price
-            balances[payee] += energy * price
+        for (payer, payee), amount in zip(self._layout.pairs, amounts, strict=True):
+            balances[payer] -= amount
+            balances[payee] += amount
         limit = self.rules.credit_limit_utok
         if limit is not None and min(balances[: self.rules.num_prosumers]) < -limit:
             prosumer = next(i for i, balance in enumerate(balances) if balance < -limit)

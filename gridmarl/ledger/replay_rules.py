@@ -187,3 +187,54 @@ def restoring_action(rules: Rules, initial_soc: int, soc: int) -> tuple[int, int
     if soc >= initial_soc:
         return 0, soc - initial_soc
     return -((initial_soc - soc) * -1000 // rules.battery_efficiency_permille), 0
+
+
+class Finality:
+    """Money that is not final yet, from block to block; does nothing where finality is instant."""
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+        # a lag beyond the blocks of a file costs no memory: receipts come block by block
+        self._receipts: deque[list[int]] = deque(maxlen=rules.finality_lag_hours)
+        self._unfinal: list[int] | None = None  # sums of the receipts, from the first block on
+
+    def spendable(self, prosumer: int, balance: int) -> int:
+        """A prosumer's balance less what it received in the last blocks."""
+        return balance - (self._unfinal[prosumer] if self._unfinal else 0)
+
+    def book(self, balances: Sequence[int], buy_price: Sequence[int], buy_wh: Sequence[int]) -> Sequence[int]:
+        """Demand in the local book: that which spendable money and credit prepay at the limit prices."""
+        credit = self._rules.local_credit_utok
+        if not self._rules.has_interest or credit is None:
+            return buy_wh
+        return [
+            energy if max(0, price * energy) <= self.spendable(i, balances[i]) + credit else 0
+            for i, (price, energy) in enumerate(zip(buy_price, buy_wh, strict=True))
+        ]
+
+    def after(
+        self, balances: Sequence[int], pairs: Sequence[tuple[int, int]], amounts: Sequence[int]
+    ) -> list[tuple[int, int]]:
+        """`(principal, interest)` of each prosumer after a block's payments, which are added to what is not final.
+
+        `amounts` are those of the kinds 1..10, `pairs` their payers and payees (and more); a negative amount is
+        received by its payer.
+        """
+        if not self._rules.has_interest:
+            return []
+        count = self._rules.num_prosumers
+        income, change = [0] * count, [0] * count
+        for (payer, payee), amount in zip(pairs, amounts, strict=False):
+            for account, received in ((payer, -amount), (payee, amount)):
+                if account < count:
+                    change[account] += received
+                    income[account] += max(0, received)
+        if self._unfinal is None:
+            self._unfinal = [0] * count
+        if len(self._receipts) == self._rules.finality_lag_hours and self._receipts:
+            self._unfinal = [total - old for total, old in zip(self._unfinal, self._receipts[0], strict=True)]
+        if self._rules.finality_lag_hours:
+            self._receipts.append(income)
+            self._unfinal = [total + new for total, new in zip(self._unfinal, income, strict=True)]
+        owed = [max(0, -self.spendable(i, balances[i] + change[i])) for i in range(count)]
+        return [(principal, principal * self._rules.credit_interest_ppm // 1_000_000) for principal in owed]

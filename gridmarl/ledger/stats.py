@@ -96,7 +96,8 @@ def ledger_stats(path: str | os.PathLike[str]) -> LedgerStats:
 
 
 def _add_blocks(reader: LedgerReader, stats: LedgerStats) -> None:
-    stats.kinds = {kind: KindTotals() for kind in TRANSACTION_KINDS}
+    kinds = (*TRANSACTION_KINDS, Kind.INTEREST) if reader.rules.has_interest else TRANSACTION_KINDS
+    stats.kinds = {kind: KindTotals() for kind in kinds}
     stats.balances_utok = list(reader.rules.initial_balances)
     prices: dict[str, list[int]] = {name: [] for name in PRICES}
     for block in reader:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from gridmarl.errors import LedgerError
 from gridmarl.ledger.block import HEADER_BYTES, SIGNATURE_BYTES, Block
 from gridmarl.ledger.genesis import MAX_GENESIS_BYTES
-from gridmarl.ledger.records import RECORD_BYTES, input_count, transaction_count
+from gridmarl.ledger.records import RECORD_BYTES, input_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,7 +115,7 @@ def part_bytes(rules: Rules) -> dict[str, int]:
         "header": HEADER_BYTES,
         "signatures": SIGNATURE_BYTES * rules.signature_slots,
         "inputs": RECORD_BYTES * input_count(rules.num_prosumers),
-        "transactions": RECORD_BYTES * transaction_count(rules.num_prosumers),
+        "transactions": RECORD_BYTES * rules.transactions_per_block,
     }
 
 

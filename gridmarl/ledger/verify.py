@@ -19,7 +19,7 @@ from gridmarl.ledger.hashing import balance_bytes, header_hash, section_root, st
 from gridmarl.ledger.locate import broken_parent, broken_root
 from gridmarl.ledger.location import HEADER, INPUTS, TRAILER, TRANSACTIONS, LocatedError, Location, mismatch
 from gridmarl.ledger.reader import LedgerReader
-from gridmarl.ledger.records import input_count, transaction_count
+from gridmarl.ledger.records import input_count
 from gridmarl.ledger.replay import Replay
 from gridmarl.ledger.seal_check import SealCheck
 
@@ -108,7 +108,7 @@ def _verify(reader: LedgerReader, verdict: Verdict) -> None:
         seals.check_seal(reader, height, block, head)
         verdict.signers = len(seals.signers)
         verdict.blocks, verdict.head = height + 1, head.hex()
-        verdict.transactions += transaction_count(reader.rules.num_prosumers)
+        verdict.transactions += reader.rules.transactions_per_block
         verdict.residual_utok = sum(replay.balances) - sum(reader.rules.initial_balances)
     trailer = reader.trailer()
     expected = Trailer(verdict.blocks, head, root)
@@ -168,7 +168,7 @@ def _check_header(height: int, header: Header, rules: Rules) -> None:
         period=height % rules.horizon_hours,
         height=height,
         lane=rules.lane,
-        tx_count=transaction_count(rules.num_prosumers),
+        tx_count=rules.transactions_per_block,
         input_count=input_count(rules.num_prosumers),
         difficulty=rules.difficulty_bits,
         nonce=header.nonce if rules.consensus == "proof_of_work" else 0,

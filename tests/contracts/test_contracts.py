@@ -45,6 +45,7 @@ def test_a_deposit_from_beginning_to_end() -> None:
     assert accounts.balances[KEEPER].tolist() == [15, 10]
     deposits, accounts = deposits.withdraw(accounts, [1, 0], 6)
     assert set(deposits.states) == {DepositState.WITHDRAWN}
+    assert not bool(deposits.held_utok.any())
     assert accounts.balances[:2].tolist() == [[70, 30], [83, 80]]
     assert not bool(accounts.escrow.any())
     assert torch.equal(accounts.total_utok, START.sum(0))

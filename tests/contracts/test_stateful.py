@@ -20,6 +20,8 @@ from gridmarl.errors import OverdraftError
 ACCOUNTS, LANES = 6, 2
 OWNERS, KEEPER, PAYEE, BANK = (0, 1, 2), 3, 4, 5
 CALLERS = st.integers(0, ACCOUNTS - 1)
+OWN = st.sampled_from([0, 1, 2, 0, 1, 2, 4])
+KEEPERS = st.sampled_from([KEEPER, KEEPER, 0])
 AMOUNTS = st.lists(st.integers(-5, 120), min_size=LANES, max_size=LANES).map(torch.tensor)
 
 
@@ -55,16 +57,16 @@ class Contracts(RuleBasedStateMachine):
         self.accounts = accounts
         return True
 
-    @rule(caller=CALLERS, amount=AMOUNTS, least=st.integers(0, 60))
+    @rule(caller=OWN, amount=AMOUNTS, least=st.integers(0, 60))
     def pay(self, caller: int, amount: torch.Tensor, least: int) -> None:
         self.attempt("deposits", self.deposits.pay, [caller], self.now, amount, least)
 
-    @rule(caller=CALLERS, owners=st.lists(CALLERS, min_size=1, max_size=3), penalty=AMOUNTS, fee=st.integers(0, 9))
+    @rule(caller=KEEPERS, owners=st.lists(OWN, min_size=1, max_size=2), penalty=AMOUNTS, fee=st.integers(0, 9))
     def settle(self, caller: int, owners: list[int], penalty: torch.Tensor, fee: int) -> None:
         taken = [(PAYEE, penalty), (KEEPER, fee)]
         self.attempt("deposits", self.deposits.settle, caller, self.now, owners, taken)
 
-    @rule(owners=st.lists(CALLERS, min_size=1, max_size=3))
+    @rule(owners=st.lists(OWN, min_size=1, max_size=2))
     def withdraw(self, owners: list[int]) -> None:
         self.attempt("deposits", self.deposits.withdraw, owners, self.now)
 

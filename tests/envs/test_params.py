@@ -51,6 +51,9 @@ RANGES: list[tuple[str, int, int, dict[str, Any]]] = [
     ("quantity_levels", 1, 101, {}),
     ("battery_levels", 1, 101, {}),
     ("reduction_levels", 2, 101, {}),
+    ("initial_balance_utok", 0, 10**18, {}),
+    ("finality_lag_hours", 0, 1_000, {"finality": "strict"}),
+    ("credit_interest_ppm", 0, 1_000_000, {"finality": "strict"}),
 ]
 HINTS = get_type_hints(TwoStageDRParams)
 CHOICES = {
@@ -61,6 +64,7 @@ CHOICES = {
     "import_form": "wholesale, retail",
     "export_form": "wholesale, feed_in",
     "action_space": "continuous, discrete",
+    "finality": "instant, strict",
 }
 
 
@@ -71,7 +75,7 @@ def refused(values: dict[str, Any], message: str) -> None:
 
 def test_every_field_is_tested_here() -> None:
     tested = {name for name, *_ in RANGES} | set(CHOICES) | {"operator", "single_price", "credit_limit_utok"}
-    assert {item.name for item in fields(TwoStageDRParams)} == tested
+    assert {item.name for item in fields(TwoStageDRParams)} == tested | {"local_credit_utok"}  # test_finality.py
 
 
 @pytest.mark.parametrize(("name", "least", "greatest", "others"), RANGES)

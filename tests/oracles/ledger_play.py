@@ -35,6 +35,10 @@ class Play:
     soc0: int = 0
     price_range: tuple[int, int] = (-10, 60)
     energy: int = 40
+    finality: str = "instant"
+    lag: int = 0
+    credit: int | None = None
+    ppm: int = 0
 
 
 def rotated_shares(total, weights, start):
@@ -109,13 +113,23 @@ def draw_orders(play, rng, t, imp, exp, r, soc):
     return b, B, s, S, d, f, g, c, x
 
 
-def play_hour(play, rng, t, prices, backlog, soc, balances):
-    """One hour of one lane as a dictionary; `backlog[hour][i]`, `soc` and `balances` are updated."""
+def spendable(play, balances, income, i):
+    """Balance less what came in with the last blocks; `income[block][i]`."""
+    return balances[i] - sum(block[i] for block in income[max(0, len(income) - play.lag) :])
+
+
+def play_hour(play, rng, t, prices, backlog, soc, balances, income):
+    """One hour of one lane as a dictionary; `backlog[hour][i]`, `soc`, `balances` and `income` are updated."""
     P = play.P
     imp, exp = prices[t]
     r = backlog[t]
     b, B, s, S, d, f, g, c, x = draw_orders(play, rng, t, imp, exp, r, soc)
-    pi, volume, qb, qs = clear_by_definition(play, t, imp, exp, b, B, s, S)
+    strict, book = play.finality == "strict", list(B)
+    if strict and play.credit is not None:
+        for i in range(P):
+            if max(0, b[i] * B[i]) > spendable(play, balances, income, i) + play.credit:
+                book[i] = 0
+    pi, volume, qb, qs = clear_by_definition(play, t, imp, exp, b, book, s, S)
     shortage = max(sum(B) - sum(S), 0)
     alpha = rng.choice([1000, 1500]) if play.alpha is None else play.alpha
     pi_dr = max(0, min(floor(Fraction(alpha * pi, 1000)), imp)) if shortage else 0
@@ -142,20 +156,31 @@ def play_hour(play, rng, t, prices, backlog, soc, balances):
     operator, grid = P + 1, P + 2
     other = [P, P, operator, operator, operator, operator, operator, operator]
     from_prosumer = [1, -1, 1, -1, -1, 1, -1, 1]
+    income.append([0] * P)
     for kind in range(8):
         for i in range(P):
             amount = from_prosumer[kind] * flow[kind][i] * price[kind]
             balances[i] -= amount
             balances[other[kind]] += amount
+            if amount < 0:
+                income[-1][i] -= amount
     balances[operator] += upstream[1] * exp - upstream[0] * imp
     balances[grid] -= upstream[1] * exp - upstream[0] * imp
     assert balances[P] == 0
+    bank = {}
+    if strict:
+        owed = [max(0, -spendable(play, balances, income, i)) for i in range(P)]
+        interest = [floor(Fraction(owed[i] * play.ppm, 1_000_000)) for i in range(P)]
+        for i in range(P):
+            balances[i] -= interest[i]
+            balances[operator] += interest[i]
+        bank = {"debts_utok": [owed, interest]}
     return {
         "import_price": imp, "export_price": exp, "alpha_permille": alpha, "price": pi, "dr_price": pi_dr,
         "shortage_wh": shortage, "volume_wh": volume, "buy_price": b, "buy_wh": B, "sell_price": s, "sell_wh": S,
         "demand_wh": d, "offered_wh": o, "returned_wh": list(r), "charge_wh": c, "discharge_wh": x,
         "generation_wh": g, "load_wh": m, "flow_wh": flow, "flow_price": [[p] * P for p in price],
-        "upstream_wh": upstream, "balances": list(balances),
+        "upstream_wh": upstream, "balances": list(balances), **bank,
     }  # fmt: skip
 
 
@@ -163,13 +188,13 @@ def play_lane(play, seed, episodes=1):
     """All hours of one lane, episode after episode; market balance starts at 0, the others at 1,000."""
     rng = random.Random(seed)
     balances = [1000] * play.P + [0, 1000, 1000]
-    hours = []
+    hours, income = [], []
     for _ in range(episodes):
         low, high = play.price_range
         prices = [tuple(sorted((rng.randint(low, high), rng.randint(low, high)), reverse=True)) for _ in range(play.H)]
         backlog = [[0] * play.P for _ in range(play.H)]
         soc = [play.soc0] * play.P
-        hours += [play_hour(play, rng, t, prices, backlog, soc, balances) for t in range(play.H)]
+        hours += [play_hour(play, rng, t, prices, backlog, soc, balances, income) for t in range(play.H)]
     return hours
 
 
@@ -194,6 +219,8 @@ def rules_of(play, **changes):
         "penalty_permille": play.penalty, "shift_share_permille": play.share, "shift_deadline_hours": play.deadline,
         "battery_capacity_wh": play.capacity, "battery_power_w": play.power,
         "battery_efficiency_permille": play.eff, "battery_initial_wh": play.soc0,
+        "finality": play.finality, "finality_lag_hours": play.lag, "local_credit_utok": play.credit,
+        "credit_interest_ppm": play.ppm,
     }  # fmt: skip
     return values | changes
 

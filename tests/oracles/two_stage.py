@@ -95,7 +95,9 @@ class Player:
         self.t, self.phase, self.clamped, self.overdrawn = 0, BIDDING, 0, False
         self.due = [[0] * self.P for _ in range(self.H)]
         self.soc = [self.initial] * self.P
-        self.balances = [0] * (self.P + 3)
+        self.balances = [rules["initial_balance_utok"]] * self.P + [0, 0, 0]
+        self.strict, self.lag = rules["finality"] == "strict", rules["finality_lag_hours"]
+        self.income: list[list[int]] = [[0] * self.P for _ in range(self.lag)]  # block by block, from the first
         self.last_price = self.last_dr = 0
         self.orders: Numbers | None = None
         self.market: Numbers | None = None
@@ -184,8 +186,15 @@ class Player:
     def _clear(self, alpha: int) -> None:
         assert self.orders is not None
         o, imp, exp = self.orders, self.imp[self.t], self.exp[self.t]
+        book, refused = list(o["buy_wh"]), None
+        if self.strict and self.rules["local_credit_utok"] is not None:
+            refused = []
+            for i, (b, B) in enumerate(zip(o["buy_price"], o["buy_wh"], strict=True)):
+                dear = max(0, b * B) > self.spendable(i) + self.rules["local_credit_utok"]
+                book[i] = 0 if dear else B
+                refused.append(dear and B > 0)
         out = clear_by_rules(
-            list(zip(o["buy_price"], o["buy_wh"], strict=True)), list(zip(o["sell_price"], o["sell_wh"], strict=True)),
+            list(zip(o["buy_price"], book, strict=True)), list(zip(o["sell_price"], o["sell_wh"], strict=True)),
             exp, imp, self.t % self.P, k_permille=self.rules["k_permille"], price_rule=self.rules["price_rule"],
         )  # fmt: skip
         shortage = max(0, sum(o["buy_wh"]) - sum(o["sell_wh"]))
@@ -193,7 +202,7 @@ class Player:
         rho = dr if self.rules["dr_settlement"] == "two_settlement" else out.price + dr
         self.market = {"price": out.price, "buy_fill_wh": out.buy_fill_wh, "sell_fill_wh": out.sell_fill_wh,
                        "volume_wh": out.volume_wh, "shortage_wh": shortage, "dr_price": dr, "reduction_price": rho,
-                       "alpha_permille": alpha}  # fmt: skip
+                       "alpha_permille": alpha, "refused": refused}  # fmt: skip
 
     def _offers(self, entries: list[dict[str, int]]) -> list[int]:
         assert self.orders is not None
@@ -231,10 +240,25 @@ class Player:
         U, N, A = sum(left_b), sum(left_s), sum(v) - sum(a)
         M, X = max(U + min(A, 0), 0) + max(A - N, 0), max(N - max(A, 0), 0) + max(-A - U, 0)
         before = list(self.balances)
+        income = [0] * self.P
         for energies, price, pays, other in zip(wh, prices, _PAYERS, _OTHERS, strict=True):
             for i, energy in enumerate(energies):
                 payer, payee = (i, self.P + other) if pays else (self.P + other, i)
                 self._pay(payer, payee, energy * price)
+                if (price < 0) == pays:
+                    income[i] += abs(energy * price)
+        credit: Numbers = {"credit": None}
+        if self.strict:
+            self.income.append(income)
+            owed = [max(0, -self.spendable(i)) for i in range(self.P)]
+            interest = [math.floor(Fraction(x * self.rules["credit_interest_ppm"], 10**6)) for x in owed]
+            for i, amount in enumerate(interest):
+                self._pay(i, self.P + OPERATOR, amount)
+            credit = {
+                "credit.receipts": self.receipts(),
+                "credit.principal_utok": owed,
+                "credit.interest_utok": interest,
+            }
         self._pay(self.P + OPERATOR, self.P + UPSTREAM, M * imp)
         self._pay(self.P + UPSTREAM, self.P + OPERATOR, X * exp)
         received = [now - then for now, then in zip(self.balances, before, strict=True)]
@@ -255,8 +279,17 @@ class Player:
         settled |= {"accepted_wh": a, "shifted_wh": h, "flows.wh": wh, "flows.price": prices}
         settled |= {"flows.upstream_wh": [M, X], "received_utok": received[: self.P], "comfort_utok": comfort}
         settled |= {"balances": list(self.balances), "reward_utok": rewards, "load_wh": load}
+        settled |= credit
         self._advance()
         return settled
+
+    def receipts(self) -> list[list[int]]:
+        """Income of the last blocks, those that are not final."""
+        return self.income[len(self.income) - self.lag :]
+
+    def spendable(self, i: int) -> int:
+        """Money that is final."""
+        return int(self.balances[i] - sum(hour[i] for hour in self.receipts()))
 
     def _pay(self, payer: int, payee: int, amount: int) -> None:
         self.balances[payer] -= amount
@@ -285,7 +318,8 @@ class Player:
                           "export_price": self.exp, "participates": self.nature.participates, "backlog": slots,
                           "soc_wh": self.soc, "balances": self.balances, "last_price": self.last_price,
                           "last_dr_price": self.last_dr, "clamped_actions": self.clamped,
-                          "overdrawn": self.overdrawn}  # fmt: skip
+                          "overdrawn": self.overdrawn,
+                          "receipts": self.receipts() if self.strict else None}  # fmt: skip
         for name, part in (("home", self.home), ("orders", self.orders), ("market", self.market)):
             state |= {name: None} if part is None else {f"{name}.{key}": value for key, value in part.items()}
         return state
