@@ -24,6 +24,7 @@ from gridmarl.train.contest import HEURISTICS, Exploit, agent_for, measured
 from gridmarl.train.deviations.exploitability import Exploitability
 from gridmarl.train.deviations.table import print_exploitability
 from gridmarl.train.figures import comparison_figures
+from gridmarl.train.ledger_options import LedgerOptions
 from gridmarl.train.ledger_run import play_sealed
 from gridmarl.train.loop import build_agent, train
 from gridmarl.train.options import (
@@ -48,7 +49,7 @@ Reading = Literal["two_settlement", "additive"]
 
 
 @dataclass(kw_only=True)
-class Compare(MarketOptions):
+class Compare(LedgerOptions, MarketOptions):
     """Train deep-Q prosumers and compare: no market, zero-intelligence, truthful, inflate, deep Q, central
     aggregator. With runs in place of an environment: compare these instead, in the market of the first."""
 
@@ -159,6 +160,7 @@ def run_compare(options: Compare) -> int:
 def _try_out(options: Compare, params: TwoStageDRParams, scenario: Scenario) -> None:
     """Build everything once that can be refused: environments, training settings, the learner and its options."""
     options.batched(params, scenario, options.episodes)
+    options.sealing(params.num_prosumers)
     env = options.batched(replace(params, action_space="discrete"), options.training_scenario(), options.train_lanes)
     build_agent(env, _train_config(options, env.env_id, params))
 
@@ -217,7 +219,7 @@ def _one_reading(
     result.training[reading], result.interrupted = training, interrupted
     add("deep Q", discrete, trained)
     ledger = "ledger.bin" if len(result.rows) == 1 else f"ledger-{reading}.bin"
-    play_sealed(options, discrete, scenario, trained, seed, folder / ledger)
+    play_sealed(options, discrete, scenario, trained, seed, folder / ledger, options)
     rows.append(plan_row("aggregator", benchmarks.first_best, benchmarks, central=True))
     profiles["aggregator"] = plan_profile(benchmarks.first_best)
     measure("truthful", continuous, agent_for(options, continuous, scenario, "truthful", options.episodes))

@@ -58,6 +58,7 @@ class LedgerVerify:
         path = ledger_file(self.path)
         verdict = verify(path)
         print(f"{path}: {verdict.blocks} blocks, {verdict.transactions} transactions, head {verdict.head}")
+        print(f"  {verdict.signed_by}")
         for name, energy_wh in verdict.energy_totals.items():
             print(f"  {name}: {energy_wh:,} Wh")
         if not verdict.ok:

@@ -12,15 +12,25 @@ from gridmarl.ledger.chain import LaneChains
 from gridmarl.ledger.file import LedgerWriter
 from gridmarl.protocols import Agent
 from gridmarl.scenarios.scenario import Scenario
+from gridmarl.train.ledger_options import LedgerOptions
 from gridmarl.train.options import MarketOptions
 from gridmarl.train.rollout import Episode, play
 from gridmarl.train.tables import results_console
 
 
 def play_sealed(
-    options: MarketOptions, params: TwoStageDRParams, scenario: Scenario, agent: Agent, seed: int, path: Path
+    options: MarketOptions,
+    params: TwoStageDRParams,
+    scenario: Scenario,
+    agent: Agent,
+    seed: int,
+    path: Path,
+    ledger: LedgerOptions | None = None,
 ) -> Episode:
     """One episode of lane 0, written block by block; `path` (replaced if it exists) holds it whole or not at all.
+
+    Args:
+        ledger: how it is sealed, with keys of the folder of `path`; None: proof of authority, unsigned.
 
     Where a plug-in's mechanism clears the market, nobody could replay a ledger: none is written, and this is said.
     """
@@ -34,10 +44,12 @@ def play_sealed(
         told = f"no ledger: the replay cannot check clearing by price_rule {params.price_rule}, a plug-in's"
         results_console().print(told, highlight=False, soft_wrap=True)
         return play(env, agent, seed)
-    rules = ledger_rules(params, scenario, seed)
+    ledger = ledger or LedgerOptions(signatures="off")
+    keys = ledger.key_ring(path.parent, params.num_prosumers)
+    rules = ledger_rules(params, scenario, seed, keys=keys, **ledger.sealing(params.num_prosumers))
     try:
         with LedgerWriter(part, rules) as writer:
-            chain = LaneChains(rules, [0], writers={0: writer})
+            chain = LaneChains(rules, [0], writers={0: writer}, keys=keys)
             episode = play(env, agent, seed, on_hour=lambda settled: chain.append(hour_record(settled)))
         part.replace(path)
     finally:

@@ -11,7 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from gridmarl.ledger.block import Block
+from gridmarl.ledger.block import SIGNATURE_BYTES, Block
 from gridmarl.ledger.export import TransactionRow
 from gridmarl.ledger.hashing import header_hash
 from gridmarl.ledger.reader import LedgerReader
@@ -19,6 +19,7 @@ from gridmarl.ledger.records import RECORD_BYTES, Kind, decode_record, iterate_r
 from gridmarl.ledger.stats import LedgerStats
 from gridmarl.ledger.verify import Verdict
 
+_HASH_DIGITS, _MANY_HASHES = 16, 4
 MANY_ACCOUNTS = 20  # more prosumers than this are summed up
 
 
@@ -63,16 +64,24 @@ def print_chain(console: Console, reader: LedgerReader, verdict: Verdict) -> Non
     print(f"genesis {reader.genesis_hash.hex()}")
     print(f"head    {verdict.head}")
     for item in fields(reader.rules):  # repr: a text of the file may hold what a terminal would obey
-        print(f"  {item.name}: {reprlib.repr(getattr(reader.rules, item.name))}")
+        print(f"  {item.name}: {_shown(getattr(reader.rules, item.name))}")
     columns = ("block", "hour", "import", "export", "price", "DR price", "traded\nkWh", "shortage\nkWh", "hash")
     console.print(_table("Blocks, prices in token/kWh", columns, map(_block_line, reader), words=0))
+
+
+def _shown(value: object) -> str:
+    """A value of the rules, cut short: of hashes and keys the first digits, as in the table of blocks."""
+    if isinstance(value, tuple) and any(isinstance(item, str) for item in value):
+        more = ", ..." if len(value) > _MANY_HASHES else ""
+        return ", ".join(str(item)[:_HASH_DIGITS] for item in value[:_MANY_HASHES]) + more
+    return reprlib.repr(value)
 
 
 def _block_line(block: Block) -> tuple[str, ...]:
     header, signal = block.parsed_header(), decode_record(block.inputs[:RECORD_BYTES])
     prices = (signal[name] for name in ("import_price", "export_price", "price", "dr_price"))
     energies = (kwh(signal[name]) for name in ("volume_wh", "shortage_wh"))
-    identity = header_hash(block.header).hex()[:16]
+    identity = header_hash(block.header).hex()[:_HASH_DIGITS]
     return str(header.height), str(header.period), *map(tok_per_kwh, prices), *energies, identity
 
 
@@ -83,6 +92,9 @@ def print_block(console: Console, block: Block, rows: Sequence[TransactionRow]) 
     for name, value in header._asdict().items():
         if name != "reserved":
             print(f"  {name}: {value.hex() if isinstance(value, bytes) else value}")
+    for slot in range(len(block.signatures) // SIGNATURE_BYTES):
+        signature = block.signatures[slot * SIGNATURE_BYTES :][:SIGNATURE_BYTES]
+        print(f"  signature {slot}: {signature.hex()[:_HASH_DIGITS]}")
     signal, *records = iterate_records(block.inputs)
     units: dict[str, Callable[[int], str]] = {"alpha_permille": str, "shortage_wh": kwh, "volume_wh": kwh}
     print("signal (prices in token/kWh, energy in kWh)")

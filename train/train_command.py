@@ -52,6 +52,7 @@ def _help(options: Train, workers: Workers) -> int:
 def _run(options: Train, workers: Workers) -> int:
     console = results_console()
     market = training_market(options)
+    options.sealing(market.params.num_prosumers)
     first = prepare(options, market, options.all_seeds[0], None, workers)
     # what can be refused has been, and all that follows costs time: nothing is left behind by bad input
     levels = None
@@ -109,7 +110,7 @@ def _final_contest(options: Train, market: TrainingMarket, folder: Path, compare
     contest = hold(options, market.scenario, contenders, compared, options.eval_lanes, seed)
     for one in run.seeds:
         agent = one.agent(options, market.scenario, 1)
-        play_sealed(options, market.params, market.scenario, agent, seed, one.folder / "ledger.bin")
+        play_sealed(options, market.params, market.scenario, agent, seed, one.folder / "ledger.bin", options)
     return contest
 
 

@@ -10,6 +10,7 @@ import tyro
 from gridmarl.agents.registry import registered_here
 from gridmarl.errors import ConfigError
 from gridmarl.train.checkpoint import CHECKPOINT_FILE
+from gridmarl.train.ledger_options import LedgerOptions
 from gridmarl.train.ledger_store import LEDGER_STORE
 from gridmarl.train.logging_ import read_metrics
 from gridmarl.train.options import MAX_LANES, MAX_STEPS, MAX_THREADS, MarketOptions, Settings, check_range
@@ -31,7 +32,7 @@ def seed_folder(seed: int) -> str:
 
 
 @dataclass(kw_only=True)
-class Train(MarketOptions):
+class Train(LedgerOptions, MarketOptions):
     """Train an agent, with one seed or several; ends with a comparison against truthful bidding, no market and the
     central optimum."""
 

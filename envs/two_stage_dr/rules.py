@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from gridmarl.clearing.uniform import PRICE_RULES
 from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
 from gridmarl.errors import ConfigError
 from gridmarl.ledger.genesis import Rules
+from gridmarl.ledger.keys import KeyRing
 from gridmarl.scenarios.scenario import Scenario
 
 
-def ledger_rules(params: TwoStageDRParams, scenario: Scenario, seed: int, lane: int = 0) -> Rules:
+def ledger_rules(
+    params: TwoStageDRParams,
+    scenario: Scenario,
+    seed: int,
+    lane: int = 0,
+    *,
+    keys: KeyRing | None = None,
+    **sealing: Any,
+) -> Rules:
     """Rules of one lane.
 
+    Args:
+        keys: whose public keys and addresses the rules name; None: the chain is unsigned, its accounts have none.
+        sealing: fields of `Rules` that say who seals: consensus, validators, difficulty_bits, confirmations.
+
     Raises:
-        ConfigError: a plug-in's mechanism clears the market.
+        ConfigError: a plug-in's mechanism clears the market; or the sealing is not allowed, or not that of the keys.
     """
     check_sealable(params)
+    if keys is not None:
+        sealing |= {"sealers": keys.public_keys, "addresses": keys.addresses}
     return Rules(
         num_prosumers=params.num_prosumers,
         horizon_hours=params.horizon_hours,
@@ -39,6 +56,7 @@ def ledger_rules(params: TwoStageDRParams, scenario: Scenario, seed: int, lane: 
         seed=seed,
         lane=lane,
         scenario=scenario.name,
+        **sealing,
     )
 
 

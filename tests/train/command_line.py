@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,12 @@ def gridmarl(*arguments: object) -> Outcome:
     with redirect_stdout(out), redirect_stderr(err):
         code = main([str(argument) for argument in arguments])
     return Outcome(code, out.getvalue(), err.getvalue())
+
+
+def same_keys(source: Path, folder: Path) -> None:
+    """Give a run the keys of another, so that the same seed gives the same signed ledger."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(source / "keys.json", folder / "keys.json")
 
 
 def strict_json(path: Path) -> Any:

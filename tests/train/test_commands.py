@@ -12,13 +12,14 @@ import pytest
 from gridmarl.ledger.bao_verify import header_hash, verify_transaction
 from gridmarl.ledger.reader import LedgerReader
 from gridmarl.train.checkpoint import load_checkpoint
-from tests.train.command_line import COMPARE, SMALL_LEARNER, TIMING, TRAIN, files, gridmarl, strict_json
+from tests.train.command_line import COMPARE, SMALL_LEARNER, TIMING, TRAIN, files, gridmarl, same_keys, strict_json
 
 READINGS = ("two_settlement", "additive")
 COMPARE_FILES = {
     "config.json",
     "metrics.csv",
     "summary.json",
+    "keys.json",
     "ledger.bin",
     "ledger-additive.bin",
     "figures/gains.png",
@@ -30,6 +31,7 @@ TRAIN_FILES = {
     "config.json",
     "metrics.csv",
     "summary.json",
+    "keys.json",
     "ledger.bin",
     "checkpoint.pt",
     "best.pt",
@@ -139,6 +141,7 @@ def test_config_says_how_to_repeat_the_run(compared: tuple[Path, str], trained: 
 def test_the_same_command_gives_the_same_bytes(compared: tuple[Path, str], tmp_path: Path) -> None:
     """Also in a folder that holds an earlier comparison, of which nothing remains."""
     folder = tmp_path / "run"
+    same_keys(compared[0], folder)
     assert gridmarl(*COMPARE, "--seed", "5", "--dr-settlement", "additive", "--run-dir", folder).code == 0
     assert "ledger.bin" in files(folder)
     before = (folder / "metrics.csv").read_bytes()
@@ -238,6 +241,7 @@ def test_train_leaves_a_whole_run_folder(trained: tuple[Path, str]) -> None:
 
 def test_resumed_equals_uninterrupted(trained: tuple[Path, str], tmp_path: Path) -> None:
     folder = tmp_path / "run"
+    same_keys(trained[0], folder)
     # exploration falls over half of the run: for a shorter first part it must be said
     rest = ("--run-dir", folder, "--agent-set", *SMALL_LEARNER[1:], "exploration_steps=120")
     assert gridmarl(*TRAIN, *rest, "--steps", "96").code == 0
@@ -267,6 +271,7 @@ def test_a_finished_run_is_not_spoilt(trained: tuple[Path, str], compared: tuple
 def test_sealed_training_changes_no_number(trained: tuple[Path, str], tmp_path: Path) -> None:
     """Every hour of every lane is sealed: 240 steps in 4 lanes are 60 blocks each; the policy is the same."""
     folder = tmp_path / "run"
+    same_keys(trained[0], folder)
     outcome = gridmarl(*TRAIN, "--run-dir", folder, "--ledger", "sealed")
     assert outcome.code == 0
     assert "sealed while training: 60 blocks in each of 4 chains" in outcome.out

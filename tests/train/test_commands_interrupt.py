@@ -17,7 +17,7 @@ from rich.console import Console
 
 from gridmarl.train import compare, stage_bar
 from gridmarl.train.checkpoint import load_checkpoint
-from tests.train.command_line import COMPARE, SMALL_LEARNER, TRAIN, files, gridmarl, strict_json
+from tests.train.command_line import COMPARE, SMALL_LEARNER, TRAIN, files, gridmarl, same_keys, strict_json
 
 FOREVER = str(10**9)
 PATIENCE_S = 120.0
@@ -55,6 +55,7 @@ def test_an_interrupted_training_resumes_to_the_same_end(repository: Path, tmp_p
     assert strict_json(folder / "summary.json")["interrupted"] is True
     total = str(step + 100)
     assert gridmarl(*base, "--steps", total, "--run-dir", folder, "--resume").code == 0
+    same_keys(folder, whole)
     assert gridmarl(*base, "--steps", total, "--run-dir", whole).code == 0
     assert (folder / "ledger.bin").read_bytes() == (whole / "ledger.bin").read_bytes()
     ours, theirs = (strict_json(path / "summary.json") for path in (folder, whole))

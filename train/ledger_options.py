@@ -1,0 +1,71 @@
+"""How a run's `ledger.bin` is sealed: who seals, how many may, and whether they sign."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import tyro
+
+from gridmarl.errors import ConfigError
+from gridmarl.ledger.election import MAX_VALIDATORS
+from gridmarl.ledger.genesis import Rules
+from gridmarl.ledger.keys import KEYS_FILE, KeyRing
+
+DIFFICULTY_BITS = 12
+CONFIRMATIONS = 6
+AUTHORITY: Final = "proof_of_authority"
+
+
+@dataclass(kw_only=True)
+class LedgerOptions:
+    """Sealing of the ledger that a command writes."""
+
+    consensus: Literal["proof_of_authority", "proof_of_stake", "proof_of_work", "pbft"] = AUTHORITY
+    """Who seals the blocks of ledger.bin: validators in turn, drawn by the reductions they earned, by a nonce of 12
+    bits, or by votes of more than two thirds."""
+    validators: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
+    """Who may seal: the first N prosumers, or with 1 the operator; default: 1 under proof of authority, else all."""
+    signatures: Literal["on", "off"] = "on"
+    """on: signed by keys of this run (keys.json, made unless it is there); off: the seed alone gives the bytes."""
+
+    def sealing(self, num_prosumers: int) -> dict[str, Any]:
+        """Fields of `Rules` that say who seals: consensus, validators, difficulty_bits, confirmations.
+
+        Raises:
+            ConfigError: so many validators are not allowed.
+        """
+        validators = self.validators
+        if validators is None:
+            validators = 1 if self.consensus == AUTHORITY else min(num_prosumers, MAX_VALIDATORS)
+        fields: dict[str, Any] = {
+            "consensus": self.consensus,
+            "validators": validators,
+            "difficulty_bits": DIFFICULTY_BITS if self.consensus == "proof_of_work" else 0,
+            "confirmations": CONFIRMATIONS if self.consensus in ("proof_of_work", "proof_of_stake") else 0,
+        }
+        Rules(num_prosumers=num_prosumers, horizon_hours=1, initial_balances=(0,) * (num_prosumers + 3), **fields)
+        return fields
+
+    def key_ring(self, folder: Path, num_prosumers: int) -> KeyRing | None:
+        """Keys of a run: those in its folder, else new ones, kept there for its other ledgers and for a resume.
+
+        Returns None where nothing is signed.
+
+        Raises:
+            ConfigError: the keys in the folder are of other numbers of validators or accounts.
+            LedgerError: they cannot be read or written.
+        """
+        if self.signatures == "off":
+            return None
+        path, validators, accounts = folder / KEYS_FILE, self.sealing(num_prosumers)["validators"], num_prosumers + 3
+        if not path.exists():
+            KeyRing.generate(accounts, validators).save(path)
+        keys = KeyRing.load(path)
+        if (len(keys.validators), len(keys.participants)) != (validators, accounts):
+            raise ConfigError(
+                f"keys: {path} holds those of {len(keys.validators)} validators and {len(keys.participants)} accounts; "
+                f"allowed are those of {validators} and {accounts}, or a folder without keys"
+            )
+        return keys
