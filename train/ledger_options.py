@@ -16,19 +16,19 @@ from gridmarl.ledger.keys import KEYS_FILE, KeyRing
 DIFFICULTY_BITS = 12
 CONFIRMATIONS = 6
 AUTHORITY: Final = "proof_of_authority"
+Consensus = Literal["proof_of_authority", "proof_of_stake", "proof_of_work", "pbft"]
 
 
 @dataclass(kw_only=True)
 class LedgerOptions:
     """Sealing of the ledger that a command writes."""
 
-    consensus: Literal["proof_of_authority", "proof_of_stake", "proof_of_work", "pbft"] = AUTHORITY
-    """Who seals the blocks of ledger.bin: validators in turn, drawn by the reductions they earned, by a nonce of 12
-    bits, or by votes of more than two thirds."""
+    consensus: Annotated[Consensus, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = AUTHORITY
+    """Who seals: proof_of_authority (default), proof_of_stake, proof_of_work or pbft."""
     validators: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
-    """Who may seal: the first N prosumers, or with 1 the operator; default: 1 under proof of authority, else all."""
-    signatures: Literal["on", "off"] = "on"
-    """on: signed by keys of this run (keys.json, made unless it is there); off: the seed alone gives the bytes."""
+    """Prosumers that seal; 1: the operator. Default: 1 under proof_of_authority, else all."""
+    sign: Annotated[Literal["on", "off"], tyro.conf.arg(help_behavior_hint="")] = "on"
+    """Sign by keys.json of the run, made if missing. (default: on)"""
 
     def sealing(self, num_prosumers: int) -> dict[str, Any]:
         """Fields of `Rules` that say who seals: consensus, validators, difficulty_bits, confirmations.
@@ -57,7 +57,7 @@ class LedgerOptions:
             ConfigError: the keys in the folder are of other numbers of validators or accounts.
             LedgerError: they cannot be read or written.
         """
-        if self.signatures == "off":
+        if self.sign == "off":
             return None
         path, validators, accounts = folder / KEYS_FILE, self.sealing(num_prosumers)["validators"], num_prosumers + 3
         if not path.exists():

@@ -44,7 +44,7 @@ def play_sealed(
         told = f"no ledger: the replay cannot check clearing by price_rule {params.price_rule}, a plug-in's"
         results_console().print(told, highlight=False, soft_wrap=True)
         return play(env, agent, seed)
-    ledger = ledger or LedgerOptions(signatures="off")
+    ledger = ledger or LedgerOptions(sign="off")
     keys = ledger.key_ring(path.parent, params.num_prosumers)
     rules = ledger_rules(params, scenario, seed, keys=keys, **ledger.sealing(params.num_prosumers))
     try:

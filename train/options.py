@@ -60,13 +60,13 @@ class MarketOptions:
     options: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint=_NO_DEFAULT)] = None
     """JSON or TOML file with options of this command, or config.json of an earlier run; the command line wins."""
     config: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint=_NO_DEFAULT)] = None
-    """JSON object with parameters of the market; --set wins over it."""
+    """JSON object with parameters of the market; --set wins."""
     seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
     """Seed of everything random."""
     device: Annotated[str, tyro.conf.arg(metavar="NAME")] = "cpu"
     """Torch device, e.g. cpu or cuda."""
     threads: Annotated[int, tyro.conf.arg(metavar="N")] = 1
-    """CPU threads of torch. With batches as small as the defaults more gain little, and on busy cores cost a lot."""
+    """CPU threads of torch. With small batches more gain little, and on busy cores cost a lot."""
     run_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint=_NO_DEFAULT)] = None
     """Where results go; default: runs/<time>-<env>-<agent>."""
     progress: Literal["auto", "on", "off"] = "auto"

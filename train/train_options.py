@@ -37,14 +37,14 @@ class Train(LedgerOptions, MarketOptions):
     central optimum."""
 
     agent: Annotated[str, tyro.conf.arg(metavar="NAME")] = "dqn"
-    """Name of the agent; `gridmarl list` shows them."""
+    """Agent; `gridmarl list` shows them."""
     steps: Annotated[int, tyro.conf.arg(metavar="N")] = 360_000
-    """Length of the training, in steps of one lane."""
+    """Training, in steps of one lane."""
     lanes: Annotated[int, tyro.conf.arg(metavar="N")] = 64
     """Lanes that train in parallel."""
     seeds: Annotated[tuple[int, ...], tyro.conf.arg(metavar="N [N ...]", help_behavior_hint="")] = ()
-    """Several seeds instead of --seed: each is trained in a folder of its own, bit for bit as if alone; results are
-    means with 95 % intervals over the seeds, all judged on the same episodes."""
+    """Several seeds instead of --seed, each in a folder of its own, bit for bit as if alone; results are means with
+    95 % intervals over the seeds, on the same episodes."""
     workers: Annotated[int, tyro.conf.arg(metavar="N")] = 0
     """Processes that train seeds side by side; 0: one per CPU core (on a GPU one)."""
     agent_set: Settings = ()
@@ -52,14 +52,14 @@ class Train(LedgerOptions, MarketOptions):
     eval_every: Annotated[int, tyro.conf.arg(metavar="N")] = 36_000
     """Steps between evaluations on held-out episodes (best.pt keeps the best policy); 0: none."""
     eval_lanes: Annotated[int, tyro.conf.arg(metavar="N")] = 32
-    """Held-out episodes of an evaluation, and of the comparison at the end; with few, one unusual day decides."""
+    """Held-out episodes of an evaluation, and of the comparison at the end."""
     checkpoint_every: Annotated[int, tyro.conf.arg(metavar="N")] = 60_000
     """Steps between checkpoints: the most that a killed run loses."""
-    ledger: Literal["accounts", "sealed", "stored"] = "accounts"
-    """accounts: balances are kept while training; sealed: every hour of every lane is hashed into its chain, too;
-    stored: every hour of lane 0 is sealed into ledger.sqlite, from which a killed run loses none."""
-    resume: bool = False
-    """Continue the run in --run-dir from its checkpoint, bit for bit."""
+    ledger: Annotated[Literal["accounts", "sealed", "stored"], tyro.conf.arg(help_behavior_hint="")] = "accounts"
+    """accounts (default): balances are kept; sealed: every hour of every lane is hashed into its chain, too; stored:
+    lane 0's hours are sealed into ledger.sqlite, from which a killed run loses none."""
+    resume: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = False
+    """Continue the run in --run-dir, bit for bit."""
 
     @property
     def all_seeds(self) -> tuple[int, ...]:
