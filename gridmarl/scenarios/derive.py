@@ -40,6 +40,7 @@ Written by `python -m gridmarl.scenarios.derive`; do not edit by hand. Units: Wh
   hours in the bin (`weight`), and how often the hour before fell into bin j (`after_j`).
 * `homes.csv`: mean load and PV of {homes} homes by day kind (season x weekday or weekend) and hour.
 * `manifest.json`: reference price (mean of the history), days of each kind, ratio tables, attribution.
+* `ev_sessions.json`: EV charging sessions, written by `python -m gridmarl.scenarios.ev_calibrate`.
 
 ## Derivation
 

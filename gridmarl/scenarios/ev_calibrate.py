@@ -4,8 +4,9 @@ Deterministic: the same files give the same bytes. No session is copied, only co
 
 Stay and energy depend on each other, so they are drawn together: the sessions of a power class and block of arrival are
 cut by stay into eight slices of equally many ranks, each of those by energy into four; a pair is the mean stay and the
-mean energy of such a slice. A cell with too few sessions takes the pairs of its class over all blocks. Means keep
-feasible sessions feasible; where rounding the stay down would not, it is rounded up.
+mean energy of such a slice. The cells of a class with too few sessions share the pairs of all of them together (of the
+whole class, if that is too few as well). Means keep feasible sessions feasible; where rounding the stay down would not,
+it is rounded up.
 """
 
 from __future__ import annotations
@@ -92,24 +93,31 @@ def _class_pairs(stay: Ints, energy: Ints, block: Ints, inside: NDArray[np.bool_
     least = LEAST_PER_PAIR * STAY_SLICES * ENERGY_SLICES
     if inside.sum() < least:
         raise DataError(f"EV sessions of {power_w} W: {inside.sum()} sessions: allowed are {least} or more")
+    rare = inside & (np.bincount(block[inside], minlength=BLOCKS) < least)[block]
     cells = []
     for number in range(BLOCKS):
         chosen = inside & (block == number)
         if chosen.sum() < least:
-            chosen = inside
+            chosen = rare if rare.sum() >= least else inside
         cells.append(_pairs(stay[chosen], energy[chosen], power_w))
     return np.stack([cell[0] for cell in cells]), np.stack([cell[1] for cell in cells])
 
 
 def _pairs(stay: Ints, energy: Ints, power_w: int) -> tuple[Ints, Ints]:
-    stays, energies = [], []
+    """Stay and energy `[Q]` of one cell.
+
+    Each session counts `Q` times, so that slices are exactly equal, and the mean of the pairs is that of the sessions.
+    """
+    pairs = STAY_SLICES * ENERGY_SLICES
     # Ties in the stay (public sessions last one half hour mostly) are cut by energy.
-    for outer in np.array_split(np.lexsort((energy, stay)), STAY_SLICES):
-        ranked = outer[np.lexsort((stay[outer], energy[outer]))]
-        for part in np.array_split(ranked, ENERGY_SLICES):
-            energies.append(int(nearest(int(energy[part].sum()), len(part))))
+    by_stay = np.repeat(np.lexsort((energy, stay)), pairs).reshape(STAY_SLICES, -1)
+    stays, energies = [], []
+    for outer in by_stay:
+        by_energy = outer[np.lexsort((stay[outer], energy[outer]))].reshape(ENERGY_SLICES, -1)
+        for part in by_energy:
+            energies.append(int(nearest(int(energy[part].sum()), part.size)))
             least = -(-energies[-1] // (power_w // 2))
-            stays.append(max(least, int(nearest(int(stay[part].sum()), len(part)))))
+            stays.append(max(least, int(nearest(int(stay[part].sum()), part.size))))
     return np.array(stays, dtype=np.int64), np.array(energies, dtype=np.int64)
 
 

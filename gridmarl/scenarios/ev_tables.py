@@ -1,4 +1,4 @@
-"""The packaged tables of EV sessions: what they hold, and how they are written, read and checked. JSON, read without pandas.
+"""The packaged tables of EV sessions: what they hold, and how they are written, read and checked: JSON, no pandas.
 
 A kind of sessions ("public", "residential") is described by counts and by means of equally likely bins:
 

@@ -15,7 +15,7 @@ import pytest
 
 from gridmarl.errors import DataError
 from gridmarl.scenarios.ev_calibrate import calibrate_sessions, main
-from gridmarl.scenarios.ev_files import EvSessions
+from gridmarl.scenarios.ev_files import EvSessions, load_sessions
 from gridmarl.scenarios.ev_tables import EV_FILE, EvTables, default_ev_tables, read_ev_tables, write_ev_tables
 from gridmarl.scenarios.tables import packaged
 
@@ -56,6 +56,15 @@ def test_packaged_tables_are_what_the_script_derives(real_data: Path, tmp_path: 
     assert out.read_bytes() == (packaged() / EV_FILE).read_bytes()
 
 
+def test_packaged_means_are_those_of_the_files(real_data: Path) -> None:
+    """Exact up to rounding where no cell takes pairs of others (public); within 0.2 % where one does."""
+    for kind, name, share in (("public", FILES[0], 1e-4), ("residential", FILES[1], 2e-3)):
+        tables = default_ev_tables()[kind]
+        weight = np.array(tables.class_weight).T
+        energy = (weight * np.array(tables.energy_wh).mean(axis=2)).sum() / weight.sum()
+        assert abs(energy / load_sessions(real_data / "ev" / name).table["energy_wh"].mean() - 1) < share
+
+
 def test_script_reports_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--sessions", str(tmp_path / "absent.csv"), "--out", str(tmp_path / "out.json")]) == 2
     assert "absent.csv" in capsys.readouterr().err
@@ -85,7 +94,8 @@ def test_packaged_tables_need_no_pandas(repository: Path) -> None:
 
 
 def test_calibration_by_hand() -> None:
-    tables = calibrate_sessions(made_up(), "made up")
+    sessions = made_up()
+    tables = calibrate_sessions(sessions, "made up")
     assert tables.attribution == "made up"
     assert [sum(row) for row in tables.arrivals] == [20 * 40, 8 * 20]
     assert [row[40] for row in tables.arrivals] == [800, 160]
@@ -96,7 +106,10 @@ def test_calibration_by_hand() -> None:
     assert tables.class_weight[6] == (10 * 20 + 5 * 8, 30 * 20 + 15 * 8)
     assert len(tables.stay[0][6]) == 32
     assert {value for cell in tables.stay[1] for value in cell} == {2, 3, 4, 5, 6}
-    assert abs(sum(tables.energy_wh[1][6]) / 32 - sum(tables.stay[1][6]) / 32 * 500 - 195) < 20
+    fast = sessions.table[sessions.table["max_power_w"] == 50_000]
+    assert abs(sum(tables.energy_wh[1][6]) / 32 - fast["energy_wh"].mean()) <= 0.5  # rounding of each pair
+    stay = (fast["departure"] - fast["arrival"]).mean()
+    assert abs(sum(tables.stay[1][6]) / 32 - stay) < 0.1
 
 
 def test_midnight_belongs_to_the_day_before() -> None:
@@ -109,14 +122,28 @@ def test_midnight_belongs_to_the_day_before() -> None:
     assert [row[4] for row in tables.arrivals] == [800, 160]
 
 
-def test_rare_cells_take_the_pairs_of_their_class() -> None:
+def with_more(arrivals: list[int], copies: int) -> EvTables:
+    """Tables of the made-up sessions and of `copies` more at each of some half hours, 20 half hours for 9 kWh."""
     sessions = made_up()
-    lone = pd.DataFrame([(20, 60, 9000, 50_000, "s", "o")], columns=sessions.table.columns)
-    table = pd.concat([lone, sessions.table], ignore_index=True)
-    tables = calibrate_sessions(dataclasses.replace(sessions, table=table))
-    assert tables.class_weight[3] == (0, 1)
-    assert tables.stay[1][3] == tables.stay[1][0]  # both the class as a whole
-    assert tables.stay[1][3] != tables.stay[1][6]
+    rows = [(slot, slot + 20, 9000, 50_000, "s", "o") for slot in arrivals for _ in range(copies)]
+    more = pd.DataFrame(rows, columns=sessions.table.columns)
+    return calibrate_sessions(dataclasses.replace(sessions, table=pd.concat([more, sessions.table], ignore_index=True)))
+
+
+def test_rare_cells_of_a_class_share_their_pairs() -> None:
+    tables = with_more([20, 26, 32], 40)  # three blocks with 40 each: 120 together
+    assert tables.class_weight[3] == (0, 40)
+    for block in (0, 1, 2, 3, 4, 5, 7):
+        assert tables.stay[1][block] == (20,) * 32
+        assert tables.energy_wh[1][block] == (9000,) * 32
+    assert max(tables.stay[1][6]) == 6
+
+
+def test_too_few_rare_cells_take_the_whole_class() -> None:
+    tables = with_more([20], 40)
+    assert tables.stay[1][3] == tables.stay[1][0]
+    assert max(tables.stay[1][3]) == 20
+    assert min(tables.stay[1][3]) == 2
 
 
 def test_stays_are_long_enough_for_the_energy() -> None:
