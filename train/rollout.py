@@ -56,6 +56,7 @@ class Episode:
     d_max_wh: Integers  # [T, P, E]
     generation_wh: Integers  # [T, P, E]
     beta: int
+    interest_utok: Integers | int = 0  # [T, E] paid to the operator; 0 where finality is instant
 
     @property
     def upstream_utok(self) -> Integers:
@@ -66,7 +67,7 @@ class Episode:
     def operator_utok(self) -> Integers:
         """Change of the operator's account, `[T, E]`: what comes in less what goes out."""
         kind = dict(zip(FLOW_NAMES, self.flow_utok.transpose(1, 0, 2), strict=True))
-        received = kind["import"] + kind["shortfall"] + kind["penalty"]
+        received = kind["import"] + kind["shortfall"] + kind["penalty"] + self.interest_utok
         change: Integers = received - kind["export"] - kind["reduction"] - kind["surplus"] - self.upstream_utok
         return change
 
@@ -120,7 +121,8 @@ def _hour_columns(env: BatchedTwoStageDR, settled: Settled, beta: int) -> dict[s
     amounts = flow.wh.sum(1) * flow.price
     upstream = flow.upstream_wh * torch.stack((settled.import_price, settled.export_price))
     phantom, earned = phantom_demand(settled, beta)
-    return {
+    interest = {} if settled.credit is None else {"interest_utok": settled.credit.interest_utok.sum(0)}
+    return interest | {
         "import_price": settled.import_price,
         "export_price": settled.export_price,
         "price": market.price,
