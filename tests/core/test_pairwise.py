@@ -74,6 +74,7 @@ def assert_equals_oracle(
     pairs = match_pairs(*book, turn)
     assert all(field.shape == (book[0].size(0) + book[2].size(0), len(buys)) for field in pairs)
     assert [trades_of(pairs, lane) for lane in range(len(buys))] == [each.pairs for each in expected]
+    assert not any(bool((field * (pairs.energy_wh == 0)).any()) for field in pairs)
 
 
 def small_books(buys: int, sells: int, prices: int, energies: int) -> tuple[list[Orders], list[Orders]]:
