@@ -56,7 +56,7 @@ class Train(LedgerOptions, MarketOptions):
     checkpoint_every: Annotated[int, tyro.conf.arg(metavar="N")] = 60_000
     """Steps between checkpoints: the most that a killed run loses."""
     ledger: Annotated[Literal["accounts", "sealed", "stored"], tyro.conf.arg(help_behavior_hint="")] = "accounts"
-    """accounts (default): balances; sealed: every hour of every lane is hashed, too; stored: lane 0 in ledger.sqlite."""
+    """accounts (default): balances; sealed: each hour of each lane is hashed, too; stored: lane 0 in ledger.sqlite."""
     resume: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = False
     """Continue the run in --run-dir, bit for bit."""
 

@@ -157,11 +157,10 @@ class Rules:
         return transaction_count(self.num_prosumers, interest=self.has_interest)
 
     def _check_consensus(self) -> None:
-        most = max(1, self.num_prosumers)
         least = MIN_PBFT_VALIDATORS if self.consensus == "pbft" else 1
-        if not least <= self.validators <= most:
-            allowed = f"{least} .. {most}, as there are prosumers,"
-            raise ConfigError(f"validators = {self.validators}; {allowed} are allowed under {self.consensus}")
+        if not least <= self.validators <= self.num_prosumers:
+            allowed = f"{least} .. num_prosumers (here {self.num_prosumers}) are allowed under {self.consensus}"
+            raise ConfigError(f"validators = {self.validators}; {allowed}")
         unused = [] if self.consensus == "proof_of_work" else ["difficulty_bits"]
         unused += [] if self.consensus in ("proof_of_work", "proof_of_stake") else ["confirmations"]
         for name in unused:

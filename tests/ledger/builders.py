@@ -4,22 +4,48 @@ from __future__ import annotations
 
 import io
 import struct
+from dataclasses import replace
 from pathlib import Path
 
-from gridmarl.ledger import Block, LaneChains, LedgerReader, Rules, SealedBlock
+from gridmarl.ledger import Block, Header, LaneChains, LedgerReader, Rules, SealedBlock
 from gridmarl.ledger.file import FILE_VERSION, MAGIC, Trailer
-from gridmarl.ledger.hashing import section_root
+from gridmarl.ledger.hashing import header_hash, section_root
+from gridmarl.ledger.keys import KeyRing
 from gridmarl.ledger.records import decode_record, encode_record
+from gridmarl.ledger.sealing import Sealer
 from tests.oracles.ledger_play import Play, play_records, rules_of
 
 SMALL = Play(P=2, H=2, capacity=20, power=9, soc0=7, price_range=(5, 60))
 FULL = Play(P=3, H=5, capacity=30, power=11, soc0=12, deadline=3, price_range=(-30, 40))
+FOUR = Play(P=4, H=2, capacity=20, power=9, soc0=7, price_range=(5, 60))
+SECRET = b"a secret of the tests, and so none"
+SEALINGS = {  # consensus and number of validators, which four prosumers allow
+    "authority": {"consensus": "proof_of_authority", "validators": 1},
+    "authorities": {"consensus": "proof_of_authority", "validators": 3},
+    "stake": {"consensus": "proof_of_stake", "validators": 4, "confirmations": 6},
+    "work": {"consensus": "proof_of_work", "validators": 2, "difficulty_bits": 7},
+    "pbft": {"consensus": "pbft", "validators": 4},
+}
 
 
-def honest_blocks(play: Play, seed: int = 1, episodes: int = 1, **changes: object) -> tuple[Rules, list[SealedBlock]]:
+def keys_of(rules: Rules) -> KeyRing:
+    """The validators' and participants' keys of the tests."""
+    return KeyRing.derived(SECRET, rules.num_prosumers + 3, rules.validators)
+
+
+def signed_rules(rules: Rules) -> Rules:
+    """The rules with sealers and addresses."""
+    keys = keys_of(rules)
+    return replace(rules, sealers=keys.public_keys, addresses=keys.addresses)
+
+
+def honest_blocks(
+    play: Play, seed: int = 1, episodes: int = 1, *, signed: bool = False, **changes: object
+) -> tuple[Rules, list[SealedBlock]]:
     """Rules and blocks of one lane."""
     rules = Rules(**rules_of(play, **changes))
-    chains = LaneChains(rules, [rules.lane], keep=[rules.lane])
+    rules = signed_rules(rules) if signed else rules
+    chains = LaneChains(rules, [rules.lane], keep=[rules.lane], keys=keys_of(rules) if signed else None)
     for hour in play_records(play, [seed], episodes):
         chains.append(hour)
     return rules, chains.blocks[rules.lane]
@@ -32,9 +58,9 @@ def file_bytes(rules: Rules, blocks: list[Block], trailer: Trailer | None) -> by
     return head + b"".join(block.to_bytes() for block in blocks) + (trailer.pack() if trailer else b"")
 
 
-def honest_file(play: Play, seed: int = 1, episodes: int = 1, **changes: object) -> bytes:
+def honest_file(play: Play, seed: int = 1, episodes: int = 1, *, signed: bool = False, **changes: object) -> bytes:
     """A complete honest file."""
-    rules, sealed = honest_blocks(play, seed, episodes, **changes)
+    rules, sealed = honest_blocks(play, seed, episodes, signed=signed, **changes)
     return file_bytes(rules, [each.block for each in sealed], honest_trailer(sealed))
 
 
@@ -62,6 +88,36 @@ def rehashed(rules: Rules, blocks: list[Block], *, heights: bool = True) -> byte
         head = header.hash()
     assert header is not None
     return file_bytes(rules, forged, Trailer(len(forged), head, header.state_root))
+
+
+def resealed(rules: Rules, blocks: list[Block], height: int | None = None, **changes: object) -> list[Block]:
+    """Blocks as their sealers would seal them, signed; in one of them header fields are changed, by who signs it.
+
+    Sections stay as they are; their roots, and those of balances, must be right.
+    """
+    keys = keys_of(rules) if rules.sealers else None
+    sealer, head, made = Sealer(rules, keys), rules.hash(), []
+    for index, block in enumerate(blocks):
+        draft = block.parsed_header()._replace(
+            parent=head, input_root=section_root(block.inputs), tx_root=section_root(block.transactions)
+        )
+        header, signatures = sealer.seal(draft.pack(), block.transactions)
+        if index == height:
+            forged = Header.unpack(header)._replace(**changes)
+            header = forged.pack()
+            if keys is not None:
+                named = rules.sealer_accounts.index(forged.sealer)
+                signers = range(rules.validators) if rules.consensus == "pbft" else (named,)
+                signatures = b"".join(keys.sign(each, header_hash(header)) for each in signers)
+        made.append(block._replace(header=header, signatures=signatures))
+        head = header_hash(header)
+    return made
+
+
+def complete(rules: Rules, blocks: list[Block]) -> bytes:
+    """A file of these blocks as they are, with the trailer that they make."""
+    last = blocks[-1].parsed_header()
+    return file_bytes(rules, blocks, Trailer(len(blocks), last.hash(), last.state_root))
 
 
 def records_of(section: bytes) -> list[bytes]:
