@@ -1,7 +1,8 @@
 """The ledger that a training run keeps while it trains: lane 0's hours, episode after episode, in `ledger.sqlite`.
 
-Lane 0 of a run is the same however many lanes train beside it. The chain's height and head are part of the checkpoint:
-a resumed run seals the hours since its last checkpoint again, and the store accepts them only if they are the same.
+It is sealed and signed like the run's `ledger.bin`. Lane 0 is the same however many lanes train beside it. The chain's
+height and head are part of the checkpoint: a resumed run seals the hours since its last checkpoint again, and the store
+accepts them only if they are the same.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from types import TracebackType
 from typing import Any
 
 from gridmarl.envs.two_stage_dr.batched import BatchedTwoStageDR
-from gridmarl.envs.two_stage_dr.rules import ledger_rules
+from gridmarl.envs.two_stage_dr.rules import check_sealable, ledger_rules
 from gridmarl.errors import ConfigError
 from gridmarl.ledger.chain import LaneChains
 from gridmarl.ledger.hour import HourRecord
 from gridmarl.ledger.store import LedgerStore
 from gridmarl.train.checkpoint import CHECKPOINT_FILE
+from gridmarl.train.ledger_options import LedgerOptions
 
 LEDGER_STORE = "ledger.sqlite"
 STORED_LANE = 0
@@ -31,6 +33,7 @@ class TrainingLedger:
         seed: of the training.
         folder: run folder, made if it does not exist.
         resume: whether blocks may be there already.
+        sealing: who seals, with keys of the run folder; None: proof of authority, unsigned.
 
     Raises:
         ConfigError: blocks are there and `resume` is false, or a checkpoint without blocks and it is true; or a
@@ -38,8 +41,16 @@ class TrainingLedger:
         LedgerError: the store cannot be written, another run writes it, or it is that of another market or seed.
     """
 
-    def __init__(self, env: BatchedTwoStageDR, seed: int, folder: Path, *, resume: bool) -> None:
-        rules = ledger_rules(env.params, env.scenario, seed, STORED_LANE)
+    def __init__(
+        self,
+        env: BatchedTwoStageDR,
+        seed: int,
+        folder: Path,
+        *,
+        resume: bool,
+        sealing: LedgerOptions | None = None,
+    ) -> None:
+        check_sealable(env.params)
         path = folder / LEDGER_STORE
         if path.exists() and not resume:
             raise ConfigError(f"run_dir: {folder} holds a run's {LEDGER_STORE}; allowed is --resume, or another folder")
@@ -48,9 +59,16 @@ class TrainingLedger:
                 f"resume: {folder} holds a run without {LEDGER_STORE}; allowed is to continue without one"
             )
         folder.mkdir(parents=True, exist_ok=True)
+        sealing, prosumers = sealing or LedgerOptions(sign="off"), env.params.num_prosumers
+        keys = sealing.key_ring(folder, prosumers)
+        rules = ledger_rules(env.params, env.scenario, seed, STORED_LANE, keys=keys, **sealing.sealing(prosumers))
         self._env = env
         self.store = LedgerStore(path, rules, wait_s=LOCK_WAIT_S)
-        self._chain = LaneChains(rules, [STORED_LANE], writers={STORED_LANE: self.store})
+        try:
+            self._chain = LaneChains(rules, [STORED_LANE], writers={STORED_LANE: self.store}, keys=keys)
+        except BaseException:
+            self.store.close()
+            raise
         env.on_hour = self.append
 
     @property
@@ -72,7 +90,7 @@ class TrainingLedger:
         self.store.sync()
 
     def state_dict(self) -> dict[str, Any]:
-        """Height and head of the chain: what a resume needs."""
+        """Height and head of the chain, stakes of its sealers: what a resume needs."""
         return self._chain.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from gridmarl.protocols import Agent, Alone, Workers
 from gridmarl.scenarios.scenario import Scenario
 from gridmarl.train.config import TrainConfig
 from gridmarl.train.evaluation import Levels, MarketEvaluation
+from gridmarl.train.ledger_options import LedgerOptions
 from gridmarl.train.ledger_store import TrainingLedger
 from gridmarl.train.loop import TrainProgress, TrainResult, build_agent, train
 from gridmarl.train.options import parse_settings
@@ -89,14 +90,14 @@ def run_config(options: Train, market: TrainingMarket, seed: int, env_id: str) -
 
 @dataclass
 class SeedRun:
-    """One seed, built and not yet trained. `stored`: lane 0's hours go to a ledger store in the run folder."""
+    """One seed, built and not yet trained. `stored`: how lane 0's hours are sealed into a store, if they are."""
 
     env: BatchedTwoStageDR
     agent: Agent
     config: RunConfig
     workers: Workers
     evaluate: MarketEvaluation | None = None
-    stored: bool = False
+    stored: LedgerOptions | None = None
 
 
 def prepare(
@@ -114,13 +115,14 @@ def prepare(
     stored = options.ledger == "stored"
     if stored:
         check_sealable(market.params)
+        options.sealing(market.params.num_prosumers)
     level = "accounts" if stored else options.ledger
     env = options.batched(market.params, market.training, lanes, ledger=level, first_lane=first)
     config = run_config(options, market, seed, env.env_id)
     agent = build_agent(env, config, workers)
     if not agent.learns:
         config = replace(config, eval_interval=0)  # nothing changes: the comparison at the end says it all
-    run = SeedRun(env, agent, config, workers, stored=stored and workers.rank == 0)
+    run = SeedRun(env, agent, config, workers, stored=options if stored and workers.rank == 0 else None)
     if levels is not None:
         add_evaluation(options, market, run, levels)
     return run
@@ -152,4 +154,6 @@ def train_seed(
 
 
 def _ledger(run: SeedRun, folder: Path, resume: bool) -> AbstractContextManager[TrainingLedger | None]:
-    return TrainingLedger(run.env, run.config.seed, folder, resume=resume) if run.stored else nullcontext()
+    if run.stored is None:
+        return nullcontext()
+    return TrainingLedger(run.env, run.config.seed, folder, resume=resume, sealing=run.stored)

@@ -8,6 +8,7 @@ from gridmarl.ledger.hour import HourRecord
 from gridmarl.ledger.location import LocatedError, Location
 from gridmarl.ledger.proof import InclusionProof, prove
 from gridmarl.ledger.reader import LedgerReader
+from gridmarl.ledger.store import LedgerStore
 from gridmarl.ledger.verify import Verdict, verify, verify_bytes
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "InclusionProof",
     "LaneChains",
     "LedgerReader",
+    "LedgerStore",
     "LedgerWriter",
     "LocatedError",
     "Location",

@@ -104,8 +104,7 @@ class LedgerStore:
     def _find_head(self) -> tuple[int, bytes]:
         """Number of blocks and last hash, where genesis, head and last block agree; and that all may be written."""
         with telling(self.path, "written"):
-            self._connection.execute("BEGIN IMMEDIATE")  # fails if the file may only be read
-            self._connection.execute("ROLLBACK")
+            self._connection.execute("UPDATE head SET id = id WHERE id < 0")  # nothing, refused where all writing is
         with telling(self.path, "read"):
             genesis = self._connection.execute("SELECT hash FROM genesis").fetchall()
             heads = self._connection.execute("SELECT block_count, hash FROM head").fetchall()
@@ -202,8 +201,8 @@ def _exclusive(path: Path, wait_s: float) -> sqlite3.Connection:
     with telling(path, attempt):
         lock = connect(path.with_name(f"{path.name}-lock"), "rwc")
         try:
-            lock.execute("PRAGMA journal_mode = MEMORY")  # nothing is written: no journal beside it either
             lock.execute(f"PRAGMA busy_timeout = {int(1000 * wait_s)}")
+            lock.execute("PRAGMA journal_mode = MEMORY")  # nothing is written: no journal beside it either
             lock.execute("BEGIN EXCLUSIVE")
         except sqlite3.OperationalError as error:
             lock.close()

@@ -14,6 +14,7 @@ the store, the newest blocks are there only.
 from __future__ import annotations
 
 import os
+import reprlib
 import sqlite3
 from contextlib import contextmanager
 from pathlib import Path
@@ -128,9 +129,7 @@ def check_schema(connection: sqlite3.Connection) -> str | None:
     if version != SCHEMA_VERSION:
         return f"schema version {version}; {SCHEMA_VERSION} is allowed"
     found = dict(connection.execute("SELECT name, sql FROM sqlite_master"))
-    if found != SCHEMA:
-        wrong = sorted(str(name) for name in found.keys() ^ SCHEMA.keys()) or [
-            name for name, sql in found.items() if SCHEMA[name] != sql
-        ]
-        return f"wrong schema at {', '.join(wrong)}; {', '.join(SCHEMA)} as this version makes them are allowed"
+    wrong = sorted(str(name) for name in found.keys() | SCHEMA.keys() if found.get(name) != SCHEMA.get(name))
+    if wrong:
+        return f"wrong schema at {reprlib.repr(wrong)}; {', '.join(SCHEMA)} as this version makes them are allowed"
     return None
