@@ -1,7 +1,7 @@
 """Sealing: one block per lane and hour, and the chains of all lanes (ledger level `sealed`).
 
-This is the one place that loops over lanes in Python: a chain is hashed lane by lane on the host, after a single copy
-from the device per hour.
+This is the one place that loops over lanes in Python: a chain is hashed lane by lane on the host. On a CPU records are
+packed a tile at a time (`gridmarl.ledger.tiles`), elsewhere all at once on the device, with a single copy per hour.
 """
 
 from __future__ import annotations
@@ -9,61 +9,70 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from blake3 import blake3
+
 from gridmarl.errors import LedgerError
-from gridmarl.ledger.block import CONSENSUS_CODES, VERSION, Block, Header, SealedBlock
-from gridmarl.ledger.hashing import header_hash, section_root, state_root
+from gridmarl.ledger.block import Block, SealedBlock
+from gridmarl.ledger.hashing import STATE_CONTEXT, header_hash
+from gridmarl.ledger.headers import HeaderTable
 from gridmarl.ledger.packing import pack_hour
 from gridmarl.ledger.records import RECORD_BYTES, input_count, transaction_count
 from gridmarl.ledger.sealing import Sealer
+from gridmarl.ledger.tiles import Tiles, part_words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+    from torch import Tensor
 
     from gridmarl.ledger.genesis import Rules
     from gridmarl.ledger.hour import HourRecord
     from gridmarl.ledger.keys import KeyRing
     from gridmarl.ledger.writer import BlockWriter
 
-
-def _host_bytes(hour: HourRecord, lanes: Sequence[int]) -> memoryview:
-    words = pack_hour(hour, lanes).cpu().numpy()
-    return words.astype("<i8", copy=False).data.cast("B")
+_STATE_HASHER = blake3(derive_key_context=STATE_CONTEXT)  # copied: preparing the key costs as much as hashing
 
 
-def _seal(
-    hour: HourRecord, parents: Sequence[bytes], heights: Sequence[int], lanes: Sequence[int]
-) -> Iterator[tuple[bytes, bytes, memoryview, memoryview]]:
-    """`(header, header hash, inputs, transactions)` of every lane, the sections as views of one buffer."""
-    prosumers, num_lanes = hour.buy_price.shape
-    for name, values in (("parents", parents), ("heights", heights), ("lanes", lanes)):
-        if len(values) != num_lanes:
-            raise LedgerError(f"{name}: {len(values)} values; {num_lanes}, one per lane, are allowed")
-    inputs = input_count(prosumers)
-    transactions = transaction_count(prosumers, interest=hour.has_interest)
-    data = _host_bytes(hour, lanes)
-    row = len(data) // num_lanes
-    first, second = inputs * RECORD_BYTES, (inputs + transactions) * RECORD_BYTES
-    for position, lane in enumerate(lanes):
-        start = position * row
-        input_view = data[start : start + first]
-        tx_view = data[start + first : start + second]
-        header = Header(
-            version=VERSION,
-            consensus=CONSENSUS_CODES["proof_of_authority"],
-            period=hour.period,
-            height=heights[position],
-            lane=lane,
-            tx_count=transactions,
-            input_count=inputs,
-            parent=parents[position],
-            tx_root=section_root(tx_view),
-            input_root=section_root(input_view),
-            state_root=state_root(data[start + second : start + row]),
-            sealer=prosumers + 1,
-            difficulty=0,
-            nonce=0,
-        ).pack()
-        yield header, header_hash(header), input_view, tx_view
+class _Drafts:
+    """Unsigned blocks of all lanes of an hour, of one authority each; buffers are kept from hour to hour."""
+
+    def __init__(self, num_prosumers: int, lanes: Sequence[int], *, interest: bool) -> None:
+        self._lanes = lanes
+        words = part_words(num_prosumers, interest=interest)
+        self._table = HeaderTable(lanes, num_prosumers, interest=interest)
+        self._tiles = Tiles(num_prosumers, lanes, [(0, words)], interest=interest)
+        self._inputs = RECORD_BYTES * input_count(num_prosumers)
+        self._records = self._inputs + RECORD_BYTES * transaction_count(num_prosumers, interest=interest)
+        self._row = 8 * words
+
+    def draft(
+        self, hour: HourRecord, parents: Iterable[bytes], height: int | Sequence[int], wanted: Collection[int]
+    ) -> tuple[list[bytes], dict[int, Block]]:
+        """Header hashes of all lanes, and the blocks at the wanted positions."""
+        table, sections = self._table, dict[int, tuple[bytes, bytes]]()
+        roots: tuple[list[bytes], list[bytes], list[bytes]] = [], [], []
+        for first, words in self._parts(hour):
+            data = words.numpy().astype("<i8", copy=False).data.cast("B")
+            self._hash(data, *roots)
+            for position in wanted:
+                if first <= position < first + words.size(0):
+                    row = data[(position - first) * self._row :]
+                    sections[position] = bytes(row[: self._inputs]), bytes(row[self._inputs : self._records])
+        table.fill(hour.period, height, parent=parents, input_root=roots[0], tx_root=roots[1], state_root=roots[2])
+        return table.hashes(), {at: Block(table.packed(at), *parts) for at, parts in sections.items()}
+
+    def _parts(self, hour: HourRecord) -> Iterator[tuple[int, Tensor]]:
+        if hour.price.device.type == "cpu":
+            return self._tiles.pack(hour)
+        return iter([(0, pack_hour(hour, self._lanes).cpu())])
+
+    def _hash(self, data: memoryview, inputs: list[bytes], transactions: list[bytes], balances: list[bytes]) -> None:
+        """Append the three roots of every lane whose part is in `data`."""
+        for start in range(0, len(data), self._row):
+            end = start + self._records
+            inputs.append(blake3(data[start : start + self._inputs]).digest())
+            transactions.append(blake3(data[start + self._inputs : end]).digest())
+            balances.append(_STATE_HASHER.copy().update(data[end : start + self._row]).digest())
 
 
 def seal_hour(
@@ -80,10 +89,31 @@ def seal_hour(
     Raises:
         LedgerError: `parents`, `heights` or `lanes` has not one entry per lane.
     """
-    return [
-        SealedBlock(Block(header, bytes(inputs), bytes(transactions)), identity)
-        for header, identity, inputs, transactions in _seal(hour, parents, heights, lanes)
-    ]
+    prosumers, num_lanes = hour.buy_price.shape
+    for name, values in (("parents", parents), ("heights", heights), ("lanes", lanes)):
+        if len(values) != num_lanes:
+            raise LedgerError(f"{name}: {len(values)} values; {num_lanes}, one per lane, are allowed")
+    drafts = _Drafts(prosumers, lanes, interest=hour.has_interest)
+    hashes, blocks = drafts.draft(hour, parents, heights, range(num_lanes))
+    return [SealedBlock(blocks[position], identity) for position, identity in enumerate(hashes)]
+
+
+def check_next(hour: HourRecord, rules: Rules, num_lanes: int, height: int) -> None:
+    """Check that an hour is the one that block `height` of `num_lanes` lanes needs.
+
+    Raises:
+        LedgerError: the hour's period is not the next one, its number of prosumers or lanes differs, or it has interest
+            where the rules have none, or none where they have it.
+    """
+    expected = height % rules.horizon_hours
+    if hour.period != expected:
+        raise LedgerError(f"period: {hour.period}; {expected} is next")
+    allowed = (rules.num_prosumers, num_lanes)
+    if tuple(hour.buy_price.shape) != allowed:
+        raise LedgerError(f"hour: [P, E] = {tuple(hour.buy_price.shape)}; {allowed} is allowed")
+    if hour.has_interest is not rules.has_interest:
+        seen = "interest" if hour.has_interest else "no interest"
+        raise LedgerError(f"hour: {seen} under {rules.finality} finality; strict finality has some, instant none")
 
 
 class LaneChains:
@@ -126,6 +156,7 @@ class LaneChains:
         wanted = set(self.blocks) | set(self._writers)
         if len(set(self.lanes)) != len(self.lanes) or not wanted <= set(self.lanes):
             raise LedgerError(f"lanes: {self.lanes}; distinct lanes that include {sorted(wanted)} are allowed")
+        self._drafts: _Drafts | None = None
         self._sealers = {each.lane: Sealer(each, keys) for each in self.rules if each.lane in wanted}
         for lane, writer in self._writers.items():
             if writer.rules != self.rules[self.lanes.index(lane)]:
@@ -142,29 +173,18 @@ class LaneChains:
         Raises:
             LedgerError: the hour's period is not the next one, or its number of prosumers or lanes differs.
         """
-        expected = self.height % self.rules[0].horizon_hours
-        if hour.period != expected:
-            raise LedgerError(f"period: {hour.period}; {expected} is next")
-        if tuple(hour.buy_price.shape) != (self.rules[0].num_prosumers, len(self.lanes)):
-            allowed = (self.rules[0].num_prosumers, len(self.lanes))
-            raise LedgerError(f"hour: [P, E] = {tuple(hour.buy_price.shape)}; {allowed} is allowed")
-        if hour.has_interest is not self.rules[0].has_interest:
-            seen = "interest" if hour.has_interest else "no interest"
-            raise LedgerError(
-                f"hour: {seen} under {self.rules[0].finality} finality; strict finality has some, instant none"
-            )
-        heads: list[bytes] = []
+        check_next(hour, self.rules[0], len(self.lanes), self.height)
+        if self._drafts is None:
+            rules = self.rules[0]
+            self._drafts = _Drafts(rules.num_prosumers, self.lanes, interest=rules.has_interest)
+        chosen = [position for position, lane in enumerate(self.lanes) if lane in self._sealers]
+        heads, drafts = self._drafts.draft(hour, self.heads, self.height, chosen)
         taken: dict[int, SealedBlock] = {}
-        heights = [self.height] * len(self.lanes)
-        for position, sealed in enumerate(_seal(hour, self.heads, heights, self.lanes)):
-            header, identity, inputs, transactions = sealed
-            sealer = self._sealers.get(self.lanes[position])
-            if sealer is not None:
-                header, signatures = sealer.seal(header, transactions)
-                identity = header_hash(header)
-                block = Block(header, bytes(inputs), bytes(transactions), signatures)
-                taken[self.lanes[position]] = SealedBlock(block, identity)
-            heads.append(identity)
+        for position, draft in drafts.items():
+            header, signatures = self._sealers[self.lanes[position]].seal(draft.header, draft.transactions)
+            heads[position] = header_hash(header)
+            block = draft._replace(header=header, signatures=signatures)
+            taken[self.lanes[position]] = SealedBlock(block, heads[position])
         for lane, sealed_block in taken.items():
             if lane in self._writers:
                 self._writers[lane].append(sealed_block)

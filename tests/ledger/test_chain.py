@@ -10,6 +10,7 @@ from gridmarl.ledger import Header, LaneChains, LedgerWriter, Rules, seal_hour, 
 from gridmarl.ledger.hashing import GENESIS_CONTEXT, HEADER_CONTEXT, STATE_CONTEXT
 from gridmarl.ledger.packing import pack_inputs, pack_transactions
 from tests.oracles.ledger_play import Play, play_records, rules_of
+from tests.oracles.ledger_seal import random_hour, seal
 
 PLAY = Play(P=3, H=3, capacity=20, power=9, soc0=7)
 RULES = Rules(**rules_of(PLAY))
@@ -70,6 +71,22 @@ def test_a_lane_is_the_same_alone_and_in_a_batch():
     assert batch.heads[1] == alone.heads[0]
     assert len(set(batch.heads)) == 3
     assert (batch.height, batch.transactions_per_lane) == (6, 6 * 26)
+
+
+@pytest.mark.parametrize("interest", [False, True])
+def test_many_lanes_are_sealed_as_each_by_itself(interest):
+    strict = {"finality": "strict"} if interest else {}
+    rules = Rules(num_prosumers=10, horizon_hours=2, initial_balances=(0,) * 13, **strict)
+    lanes, kept = [3 * lane for lane in range(300)], [0, 384, 387, 897]  # in three tiles
+    chains = LaneChains(rules, lanes, keep=kept)
+    heads = list(chains.heads)
+    for height in range(3):
+        hour = random_hour(10, 300, seed=height, period=height % 2, interest=interest)
+        expected = seal(hour, heads, [height] * 300, lanes)
+        assert seal_hour(hour, heads, [height] * 300, lanes) == expected
+        assert chains.append(hour) == {lane: expected[lane // 3] for lane in kept}
+        heads = [each.hash for each in expected]
+        assert chains.heads == heads
 
 
 def test_only_chosen_lanes_are_kept_or_written(tmp_path):
