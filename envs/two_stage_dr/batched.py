@@ -18,13 +18,15 @@ from gridmarl.envs.two_stage_dr.rules import check_sealable, ledger_rules
 from gridmarl.envs.two_stage_dr.state import State, state_from_dict, state_to_dict
 from gridmarl.envs.two_stage_dr.step import Settled, StepResult, check_plugin, hour_record, step_at
 from gridmarl.errors import ConfigError
+from gridmarl.ledger.batch import BatchChain
 from gridmarl.ledger.chain import LaneChains
 from gridmarl.ledger.hour import HourRecord
 from gridmarl.protocols import ActionSpec, BatchStep
 from gridmarl.scenarios.scenario import Scenario, default_scenario
 from gridmarl.units import UTOK_PER_TOKEN
 
-LedgerLevel = Literal["off", "accounts", "sealed"]
+LedgerLevel = Literal["off", "accounts", "sealed", "batch"]
+_HASHED = ("sealed", "batch")
 ENV_ID = "gridmarl/TwoStageDR-v0"
 
 
@@ -40,7 +42,8 @@ class BatchedTwoStageDR:
         auto_reset: start the next episode at the horizon; else the caller calls `reset`.
         on_hour: called with each settled hour's record (the ledger's input); None: no records are built.
         ledger: "accounts": balances are kept. "off": they are not, and `settled` stays None. "sealed": every lane's
-            hours are hashed into its chain of blocks, see `chains`; a chain begins at `reset`.
+            hours are hashed into its chain of blocks, see `chains`; a chain begins at `reset`. "batch": the hours of
+            all lanes are hashed at once, into one chain of batches from which every lane's block can be proven.
         compile: run the step as compiled graphs (the same bits, several times as fast in large batches; the first and
             the last hour of the first episode take some ten seconds each). Without a compiler: eager, with a warning.
 
@@ -81,8 +84,8 @@ class BatchedTwoStageDR:
         self.agent_names = tuple(f"prosumer_{index}" for index in range(self.num_agents))
         self.first_lane, self.auto_reset, self.on_hour = first_lane, auto_reset, on_hour
         self.action_spec: ActionSpec = action_spec(self.params, self.device)
-        self.chains: LaneChains | None = None
-        """Ledger level "sealed": the chains of blocks of all lanes since the last `reset`."""
+        self.chains: LaneChains | BatchChain | None = None
+        """Level "sealed": the chains of blocks of all lanes since the last `reset`; "batch": the chain of batches."""
         self.observation_fields = fields_of(self.params)
         self._scales = observation_scales(self.device, self.params)
         self._compiled = self._compile() if compile else None
@@ -96,11 +99,11 @@ class BatchedTwoStageDR:
             raise ConfigError(f"ledger: {self.ledger!r}, allowed are {', '.join(get_args(LedgerLevel))}")
         limited = self.params.credit_limit_utok is not None or self.params.has_strict_finality
         if self.ledger == "off" and (on_hour is not None or limited):
-            allowed = "allowed with on_hour, credit_limit_utok or strict finality are accounts, sealed"
+            allowed = "allowed with on_hour, credit_limit_utok or strict finality are accounts, sealed, batch"
             raise ConfigError(f"ledger: 'off', {allowed}")
 
     def _check_plugin(self, compile: bool) -> None:
-        if self.ledger == "sealed":
+        if self.ledger in _HASHED:
             check_sealable(self.params)
         if compile:
             rule = self.params.price_rule
@@ -127,12 +130,13 @@ class BatchedTwoStageDR:
         """Observation `[E, P, F]` float32 of a new episode in every lane."""
         self._seed, self._episode = seed, episode
         observation = self._start()
-        self.chains = self._new_chains() if self.ledger == "sealed" else None
+        self.chains = self._new_chains() if self.ledger in _HASHED else None
         return observation
 
-    def _new_chains(self) -> LaneChains:
+    def _new_chains(self) -> LaneChains | BatchChain:
         lanes = range(self.first_lane, self.first_lane + self.num_envs)
-        return LaneChains(ledger_rules(self.params, self.scenario, self._seed), lanes)
+        rules = ledger_rules(self.params, self.scenario, self._seed)
+        return BatchChain(rules, lanes) if self.ledger == "batch" else LaneChains(rules, lanes)
 
     def _start(self, before: State | None = None) -> Tensor:
         """A new episode; after another one accounts live on, so that one chain of blocks can hold them all."""
@@ -200,6 +204,6 @@ class BatchedTwoStageDR:
         """Continue from `state_dict()`."""
         self._seed, self._episode = state["seed"], state["episode"]
         self._state, self.settled = state_from_dict(state["state"]), None
-        if self.ledger == "sealed":
+        if self.ledger in _HASHED:
             self.chains = self._new_chains()
             self.chains.load_state_dict(state["chains"])
