@@ -34,7 +34,7 @@ def level_for(offset: Tensor, span: Tensor) -> Tensor:
     """
     offset = torch.minimum(offset, span).clamp(min=0)
     level = (offset * FULL_LEVEL + span - 1) // span.clamp(min=1)
-    level = level.clamp(max=FULL_LEVEL)
+    level = level.clamp(min=0, max=FULL_LEVEL)
     return level - (offset_of(level, span) > offset).to(torch.int64)
 
 

@@ -33,9 +33,18 @@ _BUILTIN: dict[str, str] = {
     "always_cap": "gridmarl.agents.heuristics:AlwaysCap",
     "inflate": "gridmarl.agents.heuristics:Inflate",
     "comfort": "gridmarl.agents.heuristics:Comfort",
+    "quota_truthful": "gridmarl.agents.quota_heuristics:TruthfulStation",
+    "quota_no_trade": "gridmarl.agents.quota_heuristics:NoTrade",
+    "quota_over_declare": "gridmarl.agents.quota_heuristics:OverDeclare",
+    "quota_uncoordinated": "gridmarl.agents.quota_heuristics:Uncoordinated",
 }
 _registered: dict[str, AgentFactory] = {}
 _REQUIRED = {"dqn": "discrete", "tabular_q": "discrete", "sb3-dqn": "discrete", "sb3-sac": "continuous"}
+# Heuristics read named fields of one environment; learners take any.
+_ENVIRONMENT = {
+    **dict.fromkeys(("truthful", "zero_intelligence", "always_cap", "inflate", "comfort"), "two-stage-dr"),
+    **dict.fromkeys(("quota_truthful", "quota_no_trade", "quota_over_declare", "quota_uncoordinated"), "ev-quota"),
+}
 
 
 def register_agent(name: str, factory: AgentFactory) -> None:
@@ -102,6 +111,19 @@ def required_actions(name: str) -> str | None:
         ConfigError: see `agent_factory`.
     """
     return _REQUIRED.get(name) or getattr(agent_factory(name), "action_space", None)
+
+
+def supports(name: str, environment: str) -> bool:
+    """Whether an agent can act in an environment, both by name, as far as it says so; learners can in any.
+
+    A plug-in that cannot says so by an attribute `environments = ("two-stage-dr", ...)` of its factory.
+
+    Raises:
+        ConfigError: see `agent_factory`.
+    """
+    if name in _BUILTIN:
+        return _ENVIRONMENT.get(name, environment) == environment
+    return environment in getattr(agent_factory(name), "environments", (environment,))
 
 
 def needs_discrete_actions(name: str) -> bool:

@@ -24,6 +24,8 @@ class EnvEntry:
         name: on the command line, such as `two-stage-dr`.
         env_id: PettingZoo id.
         batched, parallel, aec, params: "module:attribute" of the batched class, the factories, and the parameter class.
+        commands: whether `gridmarl train`, `compare` and the like can play it, which measure gains from trade against a
+            central planner; else `gridmarl.train.loop` trains in it.
     """
 
     name: str
@@ -33,6 +35,7 @@ class EnvEntry:
     parallel: str
     aec: str
     params: str
+    commands: bool = True
 
     def load(self, attribute: str) -> Any:
         """The object behind `batched`, `parallel`, `aec` or `params`."""
@@ -49,6 +52,16 @@ _BUILT_IN = (
         parallel="gridmarl.envs.two_stage_dr.env:parallel_env",
         aec="gridmarl.envs.two_stage_dr.env:env",
         params="gridmarl.envs.two_stage_dr.params:TwoStageDRParams",
+    ),
+    EnvEntry(
+        name="ev-quota",
+        env_id="gridmarl/EVQuota-v0",
+        summary="charging stations declare, trade quotas of one transformer, and charge (chapter 9)",
+        batched="gridmarl.envs.ev_quota.batched:BatchedEVQuota",
+        parallel="gridmarl.envs.ev_quota.env:parallel_env",
+        aec="gridmarl.envs.ev_quota.env:env",
+        params="gridmarl.envs.ev_quota.params:EVQuotaParams",
+        commands=False,
     ),
 )
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import torch
 import tyro
 
-from gridmarl.envs.registry import environment
+from gridmarl.envs.registry import environment, environments
 from gridmarl.envs.two_stage_dr.batched import BatchedTwoStageDR
 from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
 from gridmarl.errors import ConfigError
@@ -87,6 +87,7 @@ class MarketOptions:
     def parameters(self, **overrides: Any) -> TwoStageDRParams:
         """Parameters of the environment, from --config, --set, --days and the caller, in this order of precedence."""
         check_range("days", self.num_days, 1, MAX_DAYS)
+        self._check_environment()
         values: dict[str, Any] = {"horizon_hours": 24 * self.num_days}
         if self.homes:
             values["pv_scale_permille"] = PERMILLE  # recorded photovoltaics as they were
@@ -99,6 +100,12 @@ class MarketOptions:
                 f"horizon_hours: {params.horizon_hours}, allowed is at most the window of {self.num_days} days"
             )
         return params
+
+    def _check_environment(self) -> None:
+        if not environment(self.env).commands:
+            allowed = ", ".join(entry.name for entry in environments().values() if entry.commands)
+            where = "trained in by gridmarl.train.loop (see its page in docs/)"
+            raise ConfigError(f"env: {self.env!r} is {where}; allowed here: {allowed}")
 
     def scenario(self) -> Scenario:
         """Prices and homes."""

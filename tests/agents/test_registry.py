@@ -47,8 +47,9 @@ def test_options_reach_the_agent_on_top_of_the_context_s() -> None:
 def test_unknown_name_lists_those_there_are() -> None:
     with pytest.raises(
         ConfigError,
-        match="no agent 'sarsa'; there are always_cap, comfort, dqn, inflate, mappo, ppo, sb3-a2c, sb3-dqn, sb3-ppo, "
-        "sb3-sac, tabular_q, truthful",
+        match="no agent 'sarsa'; there are always_cap, comfort, dqn, inflate, mappo, ppo, quota_no_trade, "
+        "quota_over_declare, quota_truthful, quota_uncoordinated, sb3-a2c, sb3-dqn, sb3-ppo, sb3-sac, tabular_q, "
+        "truthful, zero_intelligence",
     ):
         registry.make_agent("sarsa", CONTEXT)
 

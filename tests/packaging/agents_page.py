@@ -23,10 +23,11 @@ OPTIONS = {
 }
 INTRODUCTION = """# Agents
 
-Every agent of the registry trains, is evaluated and is compared by name (`gridmarl train --agent NAME`), in every
-environment. *Actions* says what it needs: rows of the action grid (discrete), numbers (continuous), or either. Options
-are set with `--agent-set NAME=VALUE`; below are all of them with their defaults. Agents of other packages join through
-the entry-point group `gridmarl.agents` ([tutorial](tutorial.md)).
+Every agent of the registry trains, is evaluated and is compared by name (`gridmarl train --agent NAME`). Learners act
+in every environment; heuristics read the fields of one: those named `quota_...` of `ev-quota`, the others of
+`two-stage-dr`. *Actions* says what it needs: rows of the action grid (discrete), numbers (continuous), or either.
+Options are set with `--agent-set NAME=VALUE`; below are all of them with their defaults. Agents of other packages join
+through the entry-point group `gridmarl.agents` ([tutorial](tutorial.md)).
 
 This page is made by `python -m tests.packaging.agents_page`.
 """

@@ -11,14 +11,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from gridmarl.agents.registry import agent_factory, agent_names
+from gridmarl.agents.registry import agent_factory, agent_names, supports
 from gridmarl.clearing.book import Clearing
 from gridmarl.clearing.registry import get_mechanism, mechanism_names
 from gridmarl.clearing.uniform import clear_uniform
+from gridmarl.envs.ev_quota.batched import BatchedEVQuota
+from gridmarl.envs.ev_quota.params import EVQuotaParams
 from gridmarl.envs.registry import environments
 from gridmarl.envs.two_stage_dr.batched import BatchedTwoStageDR
 from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
-from gridmarl.protocols import AgentContext, BatchStep, Transition
+from gridmarl.protocols import AgentContext, BatchedEnv, BatchStep, Transition
 from gridmarl.testing import ConformanceError, check_agent, check_environment, check_mechanism
 from tests.envs.configs import CONFIGS
 
@@ -56,11 +58,17 @@ def test_every_registered_agent(name: str, space: str) -> None:
         pytest.skip(f"{name} acts in discrete spaces only")
     if space == "discrete" and name in CONTINUOUS_ONLY:
         pytest.skip(f"{name} acts in continuous spaces only")
-    check_agent(agent_factory(name), market(space), options=QUICK.get(name))
+    env: BatchedEnv = market(space) if supports(name, "two-stage-dr") else quota_market(space)
+    check_agent(agent_factory(name), env, options=QUICK.get(name))
 
 
 def market(space: str = "continuous") -> BatchedTwoStageDR:
     return BatchedTwoStageDR(replace(PARAMS, action_space=space), num_envs=3)  # type: ignore[arg-type]
+
+
+def quota_market(space: str) -> BatchedEVQuota:
+    params = {"num_stations": 3, "horizon_half_hours": 6, "transformer_capacity_w": 50_000, "action_space": space}
+    return BatchedEVQuota(EVQuotaParams.from_dict(params), num_envs=3)
 
 
 # --- mechanisms, deliberately broken

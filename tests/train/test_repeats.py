@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from gridmarl.agents.registry import agent_names, make_agent, needs_discrete_actions
+from gridmarl.agents.registry import agent_names, make_agent, needs_discrete_actions, supports
 from gridmarl.envs import make_batched
 from gridmarl.protocols import AgentContext
 from gridmarl.train.checkpoint import CHECKPOINT_FILE, load_checkpoint, tree_hash
@@ -34,6 +34,8 @@ def learners() -> list[str]:
     for name in agent_names():
         if needs_discrete_actions(name):
             found.append(name)  # the heuristics of ours take both kinds
+            continue
+        if not supports(name, "two-stage-dr"):
             continue
         context = AgentContext(LANES, 2, env.observation_fields, env.action_spec, env.device, 0)
         if make_agent(name, context).learns:
