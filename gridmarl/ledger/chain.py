@@ -205,8 +205,10 @@ class LaneChains:
         """Continue from `state_dict()`.
 
         Raises:
-            LedgerError: the state is that of other lanes.
+            LedgerError: the state is that of other lanes, or of a chain of batches.
         """
+        if "blocks" not in state:
+            raise LedgerError("state: that of a chain of batches; that of chains of single lanes is allowed")
         if list(state["lanes"]) != self.lanes:
             raise LedgerError(f"lanes: {state['lanes']}; {self.lanes} are allowed")
         self.heads, self.height = list(state["heads"]), int(state["height"])

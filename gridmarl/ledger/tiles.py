@@ -10,7 +10,6 @@ Times of this and of what was tried instead are in docs/performance.md.
 
 from __future__ import annotations
 
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -29,7 +28,6 @@ _ROW_GAP_WORDS = 8
 _FEW_ROWS = 8
 _MOST_LANES = 128  # then torch works on one thread, so that several tiles can be packed at once
 _MOST_BYTES = 1 << 21
-_TILES_AHEAD = 2
 
 
 def part_words(num_prosumers: int, *, interest: bool = False) -> int:
@@ -212,7 +210,7 @@ class Tiles:
         ranges: `(first word, words)` of a part, the first word at a record's start: all lanes' words of one range come
             before those of the next.
         interest: hours end with records of interest.
-        threads: with two or more, a thread packs the next tiles while a tile is in use.
+        threads: with two or more, a thread packs the next tile while one is in use.
     """
 
     def __init__(
@@ -225,16 +223,17 @@ class Tiles:
         threads: int = 1,
     ) -> None:
         numbers = torch.tensor(lanes, dtype=torch.int64)
+        self._ahead = threads > 1 and numbers.size(0) > _MOST_LANES
+        turns = 2 if self._ahead else 1
         self._jobs: list[_Job] = []
         for first, words in ranges:
             size = min(_MOST_LANES, 1 << max(1, _MOST_BYTES // (8 * words)).bit_length() - 1)
             buffers: dict[tuple[int, int], Tile] = {}
             for turn, some in enumerate(numbers.split(size)):
-                key = some.size(0), turn % (_TILES_AHEAD + 1)
+                key = some.size(0), turn % turns
                 if key not in buffers:
                     buffers[key] = Tile(num_prosumers, some.size(0), first, words, interest=interest)
                 self._jobs.append(_Job(buffers[key], turn * size, some))
-        self._ahead = threads > 1 and len(self._jobs) > _TILES_AHEAD
 
     def pack(self, hour: HourRecord) -> Iterator[tuple[int, Tensor]]:
         """`(first lane's position, words [n, words] int64)` of each tile; the words are valid until the next one."""
@@ -249,10 +248,9 @@ class Tiles:
             yield from map(packed, self._jobs)
             return
         with ThreadPoolExecutor(1) as pool:
-            waiting = deque(pool.submit(packed, job) for job in self._jobs[:_TILES_AHEAD])
-            for job in self._jobs[_TILES_AHEAD:]:
-                done = waiting.popleft().result()
-                waiting.append(pool.submit(packed, job))
+            following = pool.submit(packed, self._jobs[0])
+            for job in self._jobs[1:]:
+                done = following.result()
+                following = pool.submit(packed, job)
                 yield done
-            for future in waiting:
-                yield future.result()
+            yield following.result()

@@ -186,4 +186,6 @@ def test_wrong_hours_lanes_and_states_are_errors() -> None:
         BatchChain(RULES, [0, 2]).load_state_dict(chain.state_dict())
     with pytest.raises(LedgerError, match="single lanes"):
         chain.load_state_dict(LaneChains(RULES, [0, 1]).state_dict())
+    with pytest.raises(LedgerError, match="chain of batches"):
+        LaneChains(RULES, [0, 1]).load_state_dict(chain.state_dict())
     assert (chain.height, chain.last) == (0, None)
