@@ -79,6 +79,16 @@ def test_fewer_stations_and_more_sessions_change_no_draw() -> None:
         assert torch.equal(getattr(whole, part)[both], getattr(longer, part)[:40][both])
 
 
+def test_each_station_draws_from_its_own_kind() -> None:
+    keys = lane_keys(4, 50)
+    mixed = draw_ev_day(make_ev_stations(("public", "residential"), 8000, max_sessions=40), keys)
+    for station, kind in enumerate(("public", "residential")):
+        alone = draw_ev_day(make_ev_stations((kind, kind), 8000, max_sessions=40), keys)
+        for one, many in zip(alone[:5], mixed[:5], strict=True):
+            assert torch.equal(one[:, station], many[:, station])
+        assert set(alone.max_power_w[alone.valid].tolist()) == set(default_ev_tables()[kind].power_w)
+
+
 def test_days_seeds_and_stations_differ() -> None:
     stations = make_ev_stations(("public", "public"), 8000)
     first = draw_ev_day(stations, lane_keys(4, 50))
