@@ -36,7 +36,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from itertools import count
 from pathlib import Path
 
 import torch
@@ -199,22 +198,22 @@ class Killer:
         finally:
             os._exit(code)
 
-    def draw(self, index: int, attempt: int) -> Life:
+    def draw(self, index: int) -> Life:
         """The life before kill `index`: moments in turn, all else by chance."""
-        moment, cli = MOMENTS[(index + attempt) % len(MOMENTS)], index in self._cli
+        moment, cli = MOMENTS[index % len(MOMENTS)], index in self._cli
         nth = self.draws.randrange(self.options.steps // 8 if moment in ("statement", "transaction") else 4)
         longest = {"any": self._durations[cli], "start": self._starts[cli]} | JITTER_S
         return Life(moment, nth, self.draws.uniform(0.0, longest.get(moment, 0.0)), cli)
 
     def kill_once(self, index: int) -> None:
         """Start or resume a run until a kill has hit it, then inspect its store."""
-        for attempt in count():
+        while True:
             folder = self.folder / f"run-{self.run}"
-            life, before = self.draw(index, attempt), _acknowledged(folder)[0]
+            life, before = self.draw(index), _acknowledged(folder)[0]
             if self._live(folder, life) is not None:
                 self._inspect(folder, life, before)
                 return
-            self._finish(folder)  # it has come to its end before its moment
+            self._finish(folder)  # it has come to its end before its moment, which a new one will reach
 
     def _finish(self, folder: Path) -> None:
         self.finished += 1
