@@ -6,8 +6,9 @@ of the time, every state root, as an attacker would who holds the whole file (`b
 A mutated file passes if its verdict is located: a section, the block of a block's section, and, of a raw mutation, no
 block counted as verified from the first changed byte on. A forgery may also verify (`accepted`, docs/ledger.md) if its
 head hash is another one and the slow oracle of the tests, given the same orders, readings and prices, plays the same
-bytes: a history that could have been, of which a replay cannot know that it was not. Everything else is a failure: a
-crash, a hang, any other ok, a verdict without location. Exit code 1 if there is one.
+bytes: a history that could have been, of which a replay cannot know that it was not, sealed and signed by the
+rules. A file that lacks votes that it does not need may verify, too. Everything else is a failure: a crash, a hang, any
+other ok, a verdict without location. Exit code 1 if there is one.
 
     python -m benchmarks.fuzz_ledger --files 100000 --seed 0
 """
@@ -34,14 +35,15 @@ import tyro
 
 from benchmarks.ledger_mutations import FORGERIES, RAW, Honest, Mutator, bases, records_of
 from gridmarl.ledger import Block, HourRecord, LaneChains, Verdict, verify_bytes
-from gridmarl.ledger.file import Trailer
+from gridmarl.ledger.block import HEADER_BYTES, SIGNATURE_BYTES
+from gridmarl.ledger.file import TRAILER_BYTES, Trailer
 from gridmarl.ledger.hashing import balance_bytes, state_root
-from gridmarl.ledger.location import FILE, GENESIS, HEADER, INPUTS, TRAILER, TRANSACTIONS
+from gridmarl.ledger.location import FILE, GENESIS, HEADER, INPUTS, SIGNATURES, TRAILER, TRANSACTIONS
 from gridmarl.ledger.records import FIELDS, Kind, decode_record
-from tests.ledger.builders import file_bytes, read_blocks
+from tests.ledger.builders import file_bytes, keys_of, read_blocks
 from tests.oracles import ledger_play
 
-OF_BLOCKS = (HEADER, INPUTS, TRANSACTIONS)
+OF_BLOCKS = (HEADER, SIGNATURES, INPUTS, TRANSACTIONS)
 FAILED = "FAILED"
 LONGEST_DAY = 40  # of hours that matter: a file has few, and no energy is put off to the dear ones after them
 
@@ -83,7 +85,7 @@ def attack(base: Honest, donor: Honest, changed: bytes, *, forged: bool, seconds
     except Exception as error:
         return Outcome(f"{FAILED}: crash", detail=f"{type(error).__name__}: {error}")
     if verdict.ok:
-        return judged_ok(base, changed, verdict, forged)
+        return judged_ok(base, donor, changed, verdict, forged)
     honest_blocks = len(base.blocks) if forged else max(unchanged_blocks(each, changed) for each in (base, donor))
     return located(verdict, honest_blocks, forged)
 
@@ -110,12 +112,29 @@ def unchanged_blocks(base: Honest, changed: bytes) -> int:
     return max(0, min(len(base.blocks), (first - base.start) // base.block_bytes))
 
 
-def judged_ok(base: Honest, changed: bytes, verdict: Verdict, forged: bool) -> Outcome:
+def judged_ok(base: Honest, donor: Honest, changed: bytes, verdict: Verdict, forged: bool) -> Outcome:
     """Whether a file that verifies may: a forgery that is a lawful history under another head hash."""
+    if any(lacks_votes_only(changed, each.data) for each in (base, donor)):
+        return Outcome("accepted: votes left out")
     last = base.blocks[-1].parsed_header().hash().hex()
     if not forged or verdict.head == last or not any(lawful(changed, each) for each in futures(base)):
         return Outcome(f"{FAILED}: ok", detail=str(verdict))
     return Outcome("accepted: " + ", ".join(sorted(differences(base, changed))))
+
+
+def lacks_votes_only(changed: bytes, whole: bytes) -> bool:
+    """Whether a file that verifies is another one but for votes of PBFT that are absent."""
+    rules, blocks = read_blocks(changed)
+    if rules.consensus != "pbft" or not rules.sealers or len(changed) != len(whole) or changed == whole:
+        return False
+    restored, size = bytearray(changed), len(blocks[0].to_bytes())
+    start = len(changed) - TRAILER_BYTES - size * len(blocks)
+    for height in range(len(blocks)):
+        for slot in range(rules.signature_slots):
+            at = start + height * size + HEADER_BYTES + slot * SIGNATURE_BYTES
+            if not any(restored[at : at + SIGNATURE_BYTES]):
+                restored[at : at + SIGNATURE_BYTES] = whole[at : at + SIGNATURE_BYTES]
+    return restored == whole
 
 
 class _Given:
@@ -154,9 +173,15 @@ def lawful(data: bytes, future: Sequence[tuple[int, int]]) -> bool:
         P=rules.num_prosumers, H=min(rules.horizon_hours, LONGEST_DAY), k=rules.k_permille, price_rule=rules.price_rule,
         dr=rules.dr_settlement, alpha=rules.alpha_permille, penalty=rules.penalty_permille,
         share=rules.shift_share_permille, deadline=rules.shift_deadline_hours, eff=rules.battery_efficiency_permille,
+        finality=rules.finality, lag=rules.finality_lag_hours, credit=rules.local_credit_utok,
+        ppm=rules.credit_interest_ppm,
     )  # fmt: skip
     days = [blocks[at : at + play.H] for at in range(0, len(blocks), play.H)]
-    balances, played = list(rules.initial_balances), LaneChains(rules, [rules.lane], keep=[rules.lane])
+    keys = keys_of(rules) if rules.sealers else None
+    if keys is not None and keys.public_keys != rules.sealers:
+        return False
+    balances, played = list(rules.initial_balances), LaneChains(rules, [rules.lane], keep=[rules.lane], keys=keys)
+    income: list[list[int]] = []
     for day in days:
         signals = [columns(block, Kind.SIGNAL) for block in day]
         prices = [(each["import_price"][0], each["export_price"][0]) for each in signals]
@@ -185,7 +210,7 @@ def lawful(data: bytes, future: Sequence[tuple[int, int]]) -> bool:
                      meter["generation_wh"], c, x)  # fmt: skip
             given = _Given(signals[t]["alpha_permille"][0], offered)
             with mock.patch.object(ledger_play, "draw_orders", lambda *_, drawn=drawn: drawn):
-                hour = ledger_play.play_hour(play, given, t, prices, backlog, soc, balances)
+                hour = ledger_play.play_hour(play, given, t, prices, backlog, soc, balances, income)
             limit = rules.credit_limit_utok
             if limit is not None and min(balances[: play.P]) < -limit:
                 return False
@@ -193,7 +218,8 @@ def lawful(data: bytes, future: Sequence[tuple[int, int]]) -> bool:
             played.append(HourRecord(period=t, **stacked))
     sealed = played.blocks[rules.lane]
     end = Trailer(len(sealed), played.heads[0], state_root(balance_bytes(balances)))
-    return file_bytes(rules, [each.block for each in sealed], end) == data
+    whole = file_bytes(rules, [each.block for each in sealed], end)
+    return data == whole or lacks_votes_only(data, whole)
 
 
 def columns(block: Block, kind: Kind) -> dict[str, list[int]]:
@@ -275,7 +301,7 @@ def fuzz(options: Options) -> Tally:
 
 def table(tally: Tally) -> str:
     """Verdicts by kind of mutation, in Markdown."""
-    columns = (FILE, GENESIS, HEADER, INPUTS, TRANSACTIONS, TRAILER, "accepted", "same bytes", FAILED)
+    columns = (FILE, GENESIS, HEADER, SIGNATURES, INPUTS, TRANSACTIONS, TRAILER, "accepted", "same bytes", FAILED)
     rows = ["| mutation | files | " + " | ".join(columns) + " | field named |", "|---" * (len(columns) + 3) + "|"]
     for mutate in (*RAW, *FORGERIES):
         name = mutate.__name__

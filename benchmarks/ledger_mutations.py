@@ -2,6 +2,9 @@
 
 The honest files come from the slow oracle of the tests, under several rules. Each mutation is a function of a random
 generator, an honest file, and a donor: another honest file under the same rules, of the same length.
+
+A forger of a chain with several validators, or a signed one, is an insider or not. An insider has all keys and seals as
+the rules say; any other leaves sealers, nonces and signatures as they were.
 """
 
 from __future__ import annotations
@@ -12,12 +15,16 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from gridmarl.errors import LedgerError
 from gridmarl.ledger import Block, Rules
-from gridmarl.ledger.file import FILE_VERSION, MAGIC, PREFIX, TRAILER_BYTES, Trailer, block_bytes
+from gridmarl.ledger.block import SIGNATURE_BYTES, Header
+from gridmarl.ledger.file import FILE_VERSION, MAGIC, PREFIX, TRAILER_BYTES, Trailer
 from gridmarl.ledger.hashing import balance_bytes, genesis_hash, section_root, state_root
 from gridmarl.ledger.location import INPUTS, TRANSACTIONS
 from gridmarl.ledger.records import FIELDS, RECORD_BYTES, RECORD_WORDS, Field, Kind, input_count
-from tests.ledger.builders import honest_file, read_blocks
+from gridmarl.ledger.sealing import Sealer
+from tests.ledger.builders import SEALINGS, complete, honest_file, keys_of, read_blocks
+from tests.ledger.builders import resealed as sealed_again
 from tests.oracles.ledger_play import Play
 
 _RECORD = struct.Struct("<8Q")
@@ -38,12 +45,17 @@ class Honest(NamedTuple):
     @property
     def block_bytes(self) -> int:
         """Length of a block."""
-        return block_bytes(self.rules.num_prosumers, self.rules.signature_slots)
+        return len(self.blocks[0].to_bytes())
+
+    @property
+    def has_seals(self) -> bool:
+        """Whether sealers are elected, or sign."""
+        return self.rules.validators > 1 or bool(self.rules.sealers)
 
 
-def honest(play: Play, seed: int, **changes: object) -> Honest:
+def honest(play: Play, seed: int, *, signed: bool = False, **changes: object) -> Honest:
     """An honest ledger of one episode."""
-    data = honest_file(play, seed, **changes)
+    data = honest_file(play, seed, signed=signed, **changes)
     return Honest(data, *read_blocks(data))
 
 
@@ -56,6 +68,12 @@ def bases() -> list[tuple[Honest, Honest]]:
         (Play(P=3, H=4, price_rule="marginal_pair", dr="additive", **battery), {"battery_initial_wh": None}),
         (Play(P=2, H=4, alpha=None, deadline=1, penalty=0), {"credit_limit_utok": 100_000}),
         (Play(P=1, H=3, k=0), {"lane": 7}),
+        (Play(P=2, H=3, capacity=20, power=9, soc0=7), {"signed": True}),
+        (Play(P=4, H=2, **battery), {"signed": True, **SEALINGS["pbft"]}),
+        (Play(P=4, H=4, price_range=(5, 60)), {"signed": True, **SEALINGS["stake"]}),
+        (Play(P=2, H=3), {"signed": True, **SEALINGS["work"]}),
+        (Play(P=2, H=3, deadline=1), SEALINGS["work"]),
+        (Play(P=2, H=3, finality="strict", lag=1, credit=300, ppm=20_000), {}),
     )
     return [
         (honest(play, seed, **changes), honest(play, seed + 20, **changes))
@@ -81,11 +99,30 @@ def restated(rules: Rules, blocks: Iterable[Block]) -> Iterator[Block]:
         yield block._replace(header=block.parsed_header()._replace(state_root=root).pack())
 
 
+def sealer_of(genesis: bytes) -> Sealer | None:
+    """Who seals under rules that the keys of the tests fit, if they do."""
+    try:
+        rules = Rules.from_bytes(genesis)
+        return Sealer(rules, keys_of(rules) if rules.sealers else None)
+    except LedgerError:
+        return None
+
+
 def resealed(
-    base: Honest, blocks: Sequence[Block], *, restate: bool, renumber: bool, genesis: bytes | None = None
+    base: Honest,
+    blocks: Sequence[Block],
+    *,
+    restate: bool,
+    renumber: bool,
+    genesis: bytes | None = None,
+    insider: bool = False,
 ) -> bytes:
-    """A file in which every hash is right: section roots, parents, trailer and, if asked, state roots and heights."""
+    """A file in which every hash is right: section roots, parents, trailer and, if asked, state roots and heights.
+
+    `insider`: seals and signatures are right, too, as far as the rules can be followed.
+    """
     genesis = base.rules.to_bytes() if genesis is None else genesis
+    sealer = sealer_of(genesis) if insider else None
     head, root = genesis_hash(genesis), state_root(balance_bytes(base.rules.initial_balances))
     parts = [PREFIX.pack(MAGIC, FILE_VERSION, len(genesis)), genesis, head]
     for height, block in enumerate(restated(base.rules, blocks) if restate else blocks):
@@ -94,7 +131,11 @@ def resealed(
         )
         if renumber:
             header = header._replace(height=height, period=height % base.rules.horizon_hours)
-        parts.append(block._replace(header=header.pack()).to_bytes())
+        block = block._replace(header=header.pack())
+        if sealer is not None and len(block.transactions) == len(base.blocks[0].transactions):
+            sealed, signatures = sealer.seal(block.header, block.transactions)
+            header, block = Header.unpack(sealed), block._replace(header=sealed, signatures=signatures)
+        parts.append(block.to_bytes())
         head, root = header.hash(), header.state_root
     return b"".join([*parts, Trailer(len(blocks), head, root).pack()])
 
@@ -206,19 +247,25 @@ def reorder_blocks(rng: random.Random, base: Honest, donor: Honest) -> bytes:
     return base.data[: base.start] + blocks + base.data[-TRAILER_BYTES:]
 
 
+def with_block(base: Honest, height: int, block: Block) -> bytes:
+    """The file with another block at a height, all else as it was."""
+    parts = [*base.blocks[:height], block, *base.blocks[height + 1 :]]
+    return base.data[: base.start] + b"".join(part.to_bytes() for part in parts) + base.data[-TRAILER_BYTES:]
+
+
 def reorder_records(rng: random.Random, base: Honest, donor: Honest) -> bytes:
     height, section = rng.randrange(len(base.blocks)), rng.choice((INPUTS, TRANSACTIONS))
     records = records_of(getattr(base.blocks[height], section))
     block = base.blocks[height]._replace(**{section: b"".join(records[i] for i in reordered(rng, records))})
-    parts = [*base.blocks[:height], block, *base.blocks[height + 1 :]]
-    return base.data[: base.start] + b"".join(part.to_bytes() for part in parts) + base.data[-TRAILER_BYTES:]
+    return with_block(base, height, block)
 
 
 def splice(rng: random.Random, base: Honest, donor: Honest) -> bytes:
     """Some part of another ledger under the same rules, in its place (both files have one length)."""
     size = base.block_bytes
-    inside = (0, 256, 256 + RECORD_BYTES * input_count(base.rules.num_prosumers), size)
-    height, part = rng.randrange(len(base.blocks)), rng.randrange(3)
+    inputs = 256 + SIGNATURE_BYTES * base.rules.signature_slots
+    inside = sorted({0, 256, inputs, inputs + RECORD_BYTES * input_count(base.rules.num_prosumers), size})
+    height, part = rng.randrange(len(base.blocks)), rng.randrange(len(inside) - 1)
     at = base.start + height * size
     record = base.start + RECORD_BYTES * rng.randrange(len(base.blocks) * size // RECORD_BYTES)
     cut = rng.randrange(len(base.data))
@@ -241,10 +288,16 @@ def length_field(rng: random.Random, base: Honest, donor: Honest) -> bytes:
 # --- forgeries -------------------------------------------------------------------------------------------------------
 
 
+def insider(rng: random.Random, base: Honest) -> bool:
+    """Whether the forger can seal."""
+    return base.has_seals and rng.random() < 0.7
+
+
 def forged(rng: random.Random, base: Honest, height: int, block: Block) -> bytes:
     """The block in its place; now and then the history ends with it, so that nothing later contradicts it."""
     after = base.blocks[height + 1 :] if rng.random() < 0.8 else []
-    return resealed(base, [*base.blocks[:height], block, *after], restate=rng.random() < 0.5, renumber=True)
+    blocks, restate = [*base.blocks[:height], block, *after], rng.random() < 0.5
+    return resealed(base, blocks, restate=restate, renumber=True, insider=insider(rng, base))
 
 
 def forged_fields(rng: random.Random, base: Honest, section: str, most: int) -> bytes:
@@ -315,7 +368,8 @@ def forged_record_order(rng: random.Random, base: Honest, donor: Honest) -> byte
 
 def forged_block_order(rng: random.Random, base: Honest, donor: Honest) -> bytes:
     blocks = [base.blocks[i] for i in reordered(rng, base.blocks)]
-    return resealed(base, blocks, restate=rng.random() < 0.5, renumber=rng.random() < 0.5)
+    restate, renumber = rng.random() < 0.5, rng.random() < 0.5
+    return resealed(base, blocks, restate=restate, renumber=renumber, insider=insider(rng, base))
 
 
 def forged_header(rng: random.Random, base: Honest, donor: Honest) -> bytes:
@@ -353,7 +407,8 @@ def forged_rules(rng: random.Random, base: Honest, donor: Honest) -> bytes:
     if rng.random() < 0.1:
         del content[name]
     genesis = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-    return resealed(base, base.blocks, restate=False, renumber=False, genesis=genesis)
+    sealed = insider(rng, base)
+    return resealed(base, base.blocks, restate=False, renumber=False, genesis=genesis, insider=sealed)
 
 
 def forged_genesis_text(rng: random.Random, base: Honest, donor: Honest) -> bytes:
@@ -383,6 +438,39 @@ def forged_trailer(rng: random.Random, base: Honest, donor: Honest) -> bytes:
     return base.data[:-TRAILER_BYTES] + lie.pack()
 
 
+def forged_signature(rng: random.Random, base: Honest, donor: Honest) -> bytes:
+    """Signatures of one block absent, swapped, altered, or of another block, chain or key; unsigned: of any block."""
+    height, slots = rng.randrange(len(base.blocks)), base.rules.signature_slots
+    block = base.blocks[height]
+    if not slots:
+        extra = rng.randbytes(SIGNATURE_BYTES)
+        return with_block(base, height, block._replace(signatures=extra))
+    signatures = [
+        block.signatures[at : at + SIGNATURE_BYTES] for at in range(0, len(block.signatures), SIGNATURE_BYTES)
+    ]
+    others = [each.signatures for each in (*base.blocks, *donor.blocks)]
+    keys, identity = keys_of(base.rules), block.parsed_header().hash()
+    for _ in range(rng.randint(1, 3)):
+        slot, source = rng.randrange(slots), rng.choice(others)
+        start = SIGNATURE_BYTES * rng.randrange(slots)
+        signatures[slot] = rng.choice((
+            bytes(SIGNATURE_BYTES), signatures[rng.randrange(slots)], source[start : start + SIGNATURE_BYTES],
+            flip(rng, signatures[slot], 1), rng.randbytes(SIGNATURE_BYTES),
+            keys.sign(rng.randrange(base.rules.validators), rng.choice((identity, rng.randbytes(32)))),
+        ))  # fmt: skip
+    return with_block(base, height, block._replace(signatures=b"".join(signatures)))
+
+
+def forged_seal(rng: random.Random, base: Honest, donor: Honest) -> bytes:
+    """Sealer, difficulty or nonce of one block changed, signed by who is named; later blocks are sealed on it."""
+    height, name = rng.randrange(len(base.blocks)), rng.choice(("sealer", "difficulty", "nonce"))
+    seen = getattr(base.blocks[height].parsed_header(), name)
+    value = (
+        rng.choice(base.rules.sealer_accounts) if name == "sealer" else other_value(rng, seen, rng.choice((4, 8, 64)))
+    )
+    return complete(base.rules, sealed_again(base.rules, base.blocks, height, **{name: value}))
+
+
 Mutator = Callable[[random.Random, Honest, Honest], bytes]
 RAW: tuple[Mutator, ...] = (
     flip_bit, flip_bits, overwrite_bytes, insert_bytes, delete_bytes, truncate, extend, reorder_blocks, reorder_records,
@@ -390,5 +478,6 @@ RAW: tuple[Mutator, ...] = (
 )  # fmt: skip
 FORGERIES: tuple[Mutator, ...] = (
     forged_transaction, forged_trade, forged_input, forged_meter, forged_record_order, forged_block_order,
-    forged_header, forged_splice, forged_rules, forged_genesis_text, forged_counts, forged_trailer,
+    forged_header, forged_seal, forged_signature, forged_splice, forged_rules, forged_genesis_text, forged_counts,
+    forged_trailer,
 )  # fmt: skip
