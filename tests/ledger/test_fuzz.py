@@ -151,7 +151,7 @@ def test_a_long_genesis_is_not_read(tmp_path: Path, monkeypatch):
 
 def test_the_judge_knows_a_history_that_cannot_have_been():
     """Honest files are lawful to the oracle, and no forgery is that the replay refuses."""
-    for base, donor in BASES:
+    for base, donor in BASES[::2]:  # one of each set of rules
         assert all(lawful(each.data, futures(base)[0]) for each in (base, donor))
         meter = 1 + base.rules.num_prosumers
         for name, record in (("demand_wh", meter), ("generation_wh", meter), ("sell_wh", 1), ("import_price", 0)):
