@@ -147,7 +147,7 @@ def test_too_few_rare_cells_take_the_whole_class() -> None:
 
 
 def test_stays_are_long_enough_for_the_energy() -> None:
-    """12.4 of 32 slices stay 3 half hours at full power, the others 2: the mixed slice has a mean of 2.4, rounded up."""
+    """12.4 of 32 slices stay 3 half hours at full power, others 2: the mixed slice, of mean 2.4, is rounded up."""
     sessions = made_up()
     count = len(sessions.table)
     stay = np.where(np.arange(count) < count * 124 // 320, 3, 2)
