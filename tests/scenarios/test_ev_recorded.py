@@ -54,6 +54,13 @@ def test_days_stations_and_cuts(sessions: EvSessions) -> None:
         assert not part[~day.valid].any()
 
 
+def test_a_later_first_day(sessions: EvSessions) -> None:
+    """Saturday and Sunday: the session of 05:00 on Sunday is Saturday's."""
+    day = recorded_days(sessions, 1, "2018-03-10", 2)
+    assert day.day_type.tolist() == [1, 1]
+    assert by_cell(day) == {(0, 0): [(0, 1, 2000, 7000), (46, 47, 1000, 7000)]}
+
+
 def test_outlets_are_spread_more_evenly(sessions: EvSessions) -> None:
     day = recorded_days(sessions, 3, "2018-03-09", 1)
     # south/2 25 kWh, south/3 6 kWh, north/1 4 kWh
