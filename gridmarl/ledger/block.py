@@ -7,7 +7,7 @@
 | 4..7     | period      | u32  | hour of the episode, height mod horizon                                   |
 | 8..15    | height      | u64  | 0 for the first block                                                     |
 | 16..23   | lane        | u64  | lane of the batch                                                         |
-| 24..27   | tx_count    | u32  | 8P + 2                                                                    |
+| 24..27   | tx_count    | u32  | 8P + 2, under strict finality 9P + 2                                      |
 | 28..31   | input_count | u32  | 1 + 2P                                                                    |
 | 32..63   | parent      | hash | header hash of the block before, the genesis hash for block 0             |
 | 64..95   | tx_root     | hash | BLAKE3 of the transaction section                                         |

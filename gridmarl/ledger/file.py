@@ -9,7 +9,8 @@
 
 All blocks of a file have the same length, which the genesis' numbers of prosumers and of signatures fix, so that block
 `i` is found without reading the ones before and a corrupted count cannot shift what follows. A run that was killed
-leaves a file without trailer, in which every block written in full is intact.
+leaves a file without trailer, in which every block written in full is intact. Under strict finality a block has 9P + 2
+transactions.
 """
 
 from __future__ import annotations
