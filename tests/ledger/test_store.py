@@ -256,6 +256,17 @@ def test_sqlite_s_own_full_is_told(tmp_path: Path) -> None:
     assert verify(tmp_path / "s").blocks == len(BLOCKS)
 
 
+def test_an_error_inside_a_transaction_takes_it_back(tmp_path: Path) -> None:
+    with LedgerStore(tmp_path / "s", RULES) as ledger:
+        refuse = "CREATE TEMP TRIGGER refuse BEFORE UPDATE ON head BEGIN SELECT RAISE(ABORT, 'not now'); END"
+        ledger._connection.execute(refuse)
+        with pytest.raises(LedgerError, match="cannot be written at block 0: not now"):
+            ledger.append(BLOCKS[0])
+        ledger._connection.execute("DROP TRIGGER refuse")
+        append_all(ledger, BLOCKS)
+    assert verify(tmp_path / "s").blocks == len(BLOCKS)
+
+
 def test_no_space_for_a_new_store_leaves_none(tmp_path: Path) -> None:
     path = tmp_path / "s"
     with largest_file(4096), pytest.raises(LedgerError, match=r"cannot be created: .*disk"):

@@ -101,6 +101,15 @@ def test_the_commands_take_a_store_and_a_folder_without_file(tmp_path: Path, who
     assert ours.out.splitlines()[2:] == theirs.out.splitlines()[2:]
 
 
+def test_the_chain_is_that_of_lane_0_of_a_sealed_run(tmp_path: Path) -> None:
+    stored, sealed = tmp_path / "stored", tmp_path / "sealed"
+    run(stored, sign="off")
+    run(sealed, ledger="sealed")
+    chains = load_checkpoint(sealed / CHECKPOINT_FILE)["env"]["chains"]
+    assert verify(stored / LEDGER_STORE).head == chains["heads"][0].hex()
+    assert len(set(chains["heads"])) == LANES
+
+
 @pytest.mark.parametrize("stop_at", [4, 120])
 def test_a_resumed_run_makes_the_same_blocks_again_and_goes_on(tmp_path: Path, whole: Path, stop_at: int) -> None:
     folder = with_keys_of(whole, tmp_path / "run")
