@@ -71,6 +71,9 @@ def test_other_lanes_are_refused(proven) -> None:
     batch, prover, proof = proven
     for position in (*range(4), *range(5, len(LANES)), -1, len(LANES), 1 << 70):
         refused(replace(proof, position=position), batch.hash)
+    root = BatchHeader.unpack(batch.header).batch_root
+    for position in (-1000, len(LANES), 1 << 70):  # no chunk of the batch would be the part's
+        refused(replace(proof, position=position, path=root), batch.hash, f"position {position}")
     refused(replace(proof, part=prover.prove(5).part), batch.hash)
     refused(replace(proof, path=prover.prove(5).path), batch.hash)
 
