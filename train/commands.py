@@ -8,6 +8,7 @@ import tyro
 
 from gridmarl.train.compare import Compare
 from gridmarl.train.compare_runs import Evaluate
+from gridmarl.train.evm_command import Evm
 from gridmarl.train.ledger_commands import Ledger
 from gridmarl.train.list_command import List
 from gridmarl.train.render_command import Render
@@ -27,5 +28,6 @@ Command = (
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
     | Annotated[Ledger, tyro.conf.subcommand("ledger")]
+    | Annotated[Evm, tyro.conf.subcommand("evm")]
     | Annotated[List, tyro.conf.subcommand("list")]
 )
