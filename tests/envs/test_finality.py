@@ -32,6 +32,8 @@ from gridmarl.ledger.packing import pack_transactions
 from gridmarl.ledger.reader import LedgerReader
 from gridmarl.ledger.stats import ledger_stats
 from gridmarl.scenarios.scenario import Scenario, default_scenario, toy_scenario
+from gridmarl.train.deviations.best_response import require_separable
+from gridmarl.train.deviations.lanes import Market
 from gridmarl.train.rollout import play
 from tests.envs.drawn import Scripted, drawn_params, drawn_scenarios
 from tests.envs.helpers import assert_hour_balances, random_actions
@@ -417,3 +419,20 @@ def test_the_operator_earns_the_interest() -> None:
     assert episode.operator_utok.sum(0).tolist() == env.state.balances[-2].tolist()
     total = episode.received_utok.sum((0, 1)) + episode.operator_utok.sum(0) + episode.upstream_utok.sum(0)
     assert not total.any()
+
+
+def test_hours_are_not_searched_one_by_one() -> None:
+    """A purchase of this hour decides which orders the next takes."""
+    params = TwoStageDRParams(finality="strict", shift_share_permille=0, forecast_error_permille=0)
+    with pytest.raises(ConfigError, match=r"^finality: 'strict', allowed is 'instant'"):
+        require_separable(params)
+
+
+def test_deviations_are_searched_in_what_the_prosumers_see() -> None:
+    """A policy for strict finality meets its spendable money in the copies of the lanes, too."""
+    env = BatchedTwoStageDR(params_of("six blocks"), num_envs=3)
+    market = Market.of(env.params, env.scenario, 4, 3)
+    assert torch.equal(market.observe(market.start(0)), env.reset(4))
+    state, _ = market.step(market.start(0), torch.ones(3, 10, 3))
+    assert torch.equal(market.observe(state), env.step(torch.ones(3, 10, 3)).observation)
+    assert bool(market.observe(state)[..., -1].any())

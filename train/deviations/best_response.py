@@ -84,6 +84,11 @@ def require_separable(params: TwoStageDRParams) -> None:
             f"forecast_error_permille: {params.forecast_error_permille}, allowed is 0: with forecast errors the best "
             "row would depend on a deviation that no bidder can know"
         )
+    if params.has_strict_finality:
+        raise ConfigError(
+            "finality: 'strict', allowed is 'instant': what this hour's choice costs decides which orders later hours "
+            "take, so hours cannot be searched one by one"
+        )
     if params.stage2 != "rule":
         raise ConfigError(
             f"stage2: {params.stage2!r}, allowed is 'rule': a learned stage 2 makes two choices in an hour, the second "

@@ -67,7 +67,7 @@ class Market:
         params = replace(params, action_space="continuous")
         check_bounds(params, scenario)
         device = scenario.load_wh.device
-        spec, scales = action_spec(params, device), observation_scales(device)
+        spec, scales = action_spec(params, device), observation_scales(device, params)
         return cls(params, scenario, seed, num_lanes, spec, action_grid(params, device), scales)
 
     def start(self, episode: int) -> State:

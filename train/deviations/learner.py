@@ -21,7 +21,7 @@ from torch import Tensor
 
 from gridmarl.agents.registry import make_agent
 from gridmarl.contracts.two_stage import Phase
-from gridmarl.envs.two_stage_dr.observe import FIELDS
+from gridmarl.envs.two_stage_dr.observe import fields_of
 from gridmarl.errors import ConfigError
 from gridmarl.protocols import ActionSpec, Agent, AgentContext, Transition
 from gridmarl.train.deviations.family import apply, learner_choices
@@ -94,7 +94,7 @@ def learned_deviations(
 def _context(market: Market, choices: Tensor, groups: int, seed: int) -> AgentContext:
     # the grid only says how many choices there are: what they mean depends on the policy's action
     spec = ActionSpec("discrete", choices.shape[0], 0, market.spec.names, choices[..., 1])
-    return AgentContext(market.num_lanes, groups, FIELDS, spec, market.grid.device, seed)
+    return AgentContext(market.num_lanes, groups, fields_of(market.params), spec, market.grid.device, seed)
 
 
 def _teach(
