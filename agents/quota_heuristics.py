@@ -22,7 +22,7 @@ _PRICES = (
     "cap_utok_per_wh",
     "tariff_utok_per_wh",
     "later_tariff_utok_per_wh",
-    "urgent_value_utok_per_wh",
+    "short_value_utok_per_wh",
     "unserved_cost_utok_per_wh",
 )
 _ENTRIES = (("declare", "trade", "price", "charge"), ("declare", "trade", "price", "charge_overuse"))
@@ -41,7 +41,7 @@ class Seen:
     cap: Tensor
     tariff: Tensor
     later_tariff: Tensor
-    urgent_value: Tensor
+    short_value: Tensor
     unserved_cost: Tensor
 
     @property
@@ -141,8 +141,8 @@ class NoTrade(QuotaHeuristic):
 class TruthfulStation(NoTrade):
     """Declares what its vehicles could take, and trades at what quota is worth to it.
 
-    Short of urgent energy it buys that at its value and the cost of not serving it, less the tariff. Else it sells
-    what is not urgent, at what charging later would cost more than now.
+    Short of urgent energy it buys that, at the lowest value of it plus the cost of not serving it, less the tariff: no
+    Wh of it is worth less. Else it sells what is not urgent, at what charging that later would cost more than now.
     """
 
     name = "quota_truthful"
@@ -151,7 +151,7 @@ class TruthfulStation(NoTrade):
         """Buys or sells around the urgent energy."""
         short = (seen.urgent - seen.quota).clamp(min=0)
         spare = (seen.quota - seen.urgent).clamp(min=0)
-        worth = seen.urgent_value + seen.unserved_cost - seen.tariff
+        worth = seen.short_value + seen.unserved_cost - seen.tariff
         price = torch.where(short > 0, worth, seen.later_tariff - seen.tariff)
         return Order(torch.minimum(torch.maximum(price, seen.floor), seen.cap), short, spare)
 

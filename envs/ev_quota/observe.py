@@ -64,6 +64,7 @@ FIELDS: tuple[ObservationField, ...] = (
     _energy("declaration_limit", "private: most that it can declare"),
     _energy("declared", "private, declared: own demand; else 0"),
     _energy("quota", "private, declared: own quota before trading; else 0"),
+    _price("short_value", "private, declared: lowest value of urgent energy that the quota does not cover; else 0"),
     _flag("scarce", "public, declared: 1 if quotas are below demands, so that they can be traded; else 0"),
 )
 
@@ -122,6 +123,7 @@ def observe(params: EVQuotaParams, state: State, scales: Tensor) -> Tensor:
         most_declared(params, own),
         zero if after is None else after.declared_wh,
         zero if after is None else after.quota_wh,
+        zero if after is None else after.short_value,
         zero if after is None else after.scarce.to(torch.int64),
     ]
     return (torch.stack([column.expand_as(zero) for column in columns]) * scales).permute(2, 1, 0)

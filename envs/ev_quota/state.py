@@ -43,6 +43,7 @@ class Declared(NamedTuple):
     declared_wh: Tensor  # [N, E]
     quota_wh: Tensor  # [N, E] of the allocation
     scarce: Tensor  # [E] bool
+    short_value: Tensor  # [N, E] µtok/Wh, lowest value of urgent energy that the quota does not cover, 0 without any
 
 
 @dataclass(frozen=True)

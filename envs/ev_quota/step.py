@@ -21,7 +21,7 @@ from gridmarl.envs.ev_quota.actions import HALF_BITS, HALF_LEVELS, Levels, pick,
 from gridmarl.envs.ev_quota.observe import most_declared
 from gridmarl.envs.ev_quota.params import EVQuotaParams
 from gridmarl.envs.ev_quota.state import Declared, Sessions, Situation, State
-from gridmarl.envs.ev_quota.vehicles import share_out, situation_at, unserved_wh
+from gridmarl.envs.ev_quota.vehicles import share_out, short_value, situation_at, unserved_wh
 from gridmarl.preferences import floor_div
 from gridmarl.protocols import ActionSpec
 
@@ -105,7 +105,8 @@ def declare(params: EVQuotaParams, state: State, levels: Levels) -> Declared:
     most = most_declared(params, own)
     declared = pick(levels.declare, torch.minimum(own.urgent_wh, most), most)
     outcome = allocate(declared, state.margin_wh.select(0, state.half_hour), state.half_hour)
-    return Declared(declared, outcome.quota, outcome.scarce)
+    worth = short_value(state.sessions, state.remaining_wh, state.half_hour, outcome.quota)
+    return Declared(declared, outcome.quota, outcome.scarce, worth)
 
 
 def collect_orders(params: EVQuotaParams, state: State, levels: Levels) -> Orders:

@@ -12,6 +12,7 @@ from torch import Tensor
 from gridmarl.envs.ev_quota.state import Sessions, Situation
 from gridmarl.preferences import floor_div
 from gridmarl.scenarios.ev_demand import lost_wh, urgent_and_elastic
+from gridmarl.units import MAX_PRICE_UTOK_PER_WH
 
 _FAR = 1 << 20
 
@@ -39,6 +40,14 @@ def share_out(sessions: Sessions, remaining_wh: Tensor, half_hour: int, energy_w
     urgent, elastic = _split(sessions, remaining_wh, half_hour)
     first = torch.minimum(energy_wh, urgent.sum(0))
     return _in_order(urgent, first) + _in_order(elastic, energy_wh - first)
+
+
+def short_value(sessions: Sessions, remaining_wh: Tensor, half_hour: int, quota_wh: Tensor) -> Tensor:
+    """Lowest value, `[N, E]` µtok/Wh, of the urgent energy that a quota `[N, E]` does not cover; 0 if it covers all."""
+    urgent, _ = _split(sessions, remaining_wh, half_hour)
+    short = urgent > _in_order(urgent, quota_wh)
+    lowest = torch.where(short, sessions.value, MAX_PRICE_UTOK_PER_WH).amin(0)
+    return lowest * short.any(0)
 
 
 def unserved_wh(sessions: Sessions, remaining_wh: Tensor, half_hour: int, last: bool) -> Tensor:

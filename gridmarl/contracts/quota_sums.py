@@ -96,9 +96,10 @@ def auction_book(
     Args:
         bids, offers: `[2, N, E]` price and quantity, quantity 0 for stations without such an order.
     """
-    zero = torch.zeros_like(bids[0, 0])
+    (buy_price, buy_wh), (sell_price, sell_wh) = bids.unbind(), offers.unbind()
+    zero = torch.zeros_like(buy_price.select(0, 0))
     limits = (zero + terms.floor_utok_per_wh, zero + terms.cap_utok_per_wh)
-    return (bids[0], bids[1], offers[0], offers[1], *limits)
+    return (buy_price, buy_wh, sell_price, sell_wh, *limits)
 
 
 def final_quota(quota_wh: Tensor, trades: Trades) -> Tensor:
