@@ -45,11 +45,16 @@ def batched(name: str, num_envs: int, **kwargs: Any) -> BatchedEVQuota:
 
 
 def random_actions(env: BatchedEVQuota, rng: np.random.Generator) -> Tensor:
-    """Actions for all lanes, multiples of 1/256 in continuous spaces, a fifth of the entries at -1, 0 or 1."""
+    """Actions for all lanes, multiples of 1/256 in continuous spaces, a fifth of the entries at -1, 0 or 1.
+
+    Every other time all prices are equal, so that who trades is a matter of ties.
+    """
     shape = (env.num_envs, env.num_agents)
     if env.action_spec.num_actions:
         return torch.from_numpy(rng.integers(env.action_spec.num_actions, size=shape))
     size = (*shape, env.action_spec.size)
     values = rng.integers(-256, 257, size) / 256
     mixed = np.where(rng.random(size) < 0.2, rng.integers(-1, 2, size), values)
+    if rng.random() < 0.5:
+        mixed[..., 2] = 0.25
     return torch.from_numpy(mixed.astype(np.float32))

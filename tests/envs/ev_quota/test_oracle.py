@@ -95,7 +95,7 @@ def test_the_episodes_had_everything() -> None:
 def test_a_half_hour_is_a_round_of_the_contract(name: str) -> None:
     """The same declarations, orders and readings through the contract leave the same quotas and balances."""
     env = batched(name, 1, auto_reset=False)
-    env.reset(4)
+    env.reset(11)
     rng, params = np.random.default_rng(9), env.params
     dso = params.num_stations
     accounts, till = open_accounts(torch.full((dso + 1, 1), 10**15))

@@ -78,13 +78,15 @@ def test_ledger_off_is_the_same_market_without_accounts() -> None:
     params = EVQuotaParams(horizon_half_hours=20)
     kept, bare = BatchedEVQuota(params, num_envs=2), BatchedEVQuota(params, num_envs=2, ledger="off")
     assert torch.equal(kept.reset(1), bare.reset(1))
-    for _ in range(45):
+    for index in range(45):
         one, two = kept.step(torch.ones(2, 8, 4)), bare.step(torch.ones(2, 8, 4))
         assert torch.equal(one.observation, two.observation)
         assert torch.equal(one.reward, two.reward)
         assert bare.settled is None
-    assert kept.settled is not None or kept.state.declared is not None
-    assert bool(kept.state.balances.any()), "accounts live on after an episode"
+        if kept.settled is not None:
+            assert torch.equal(kept.state.balances, kept.settled.balances), "accounts live on after an episode"
+            assert kept.state.half_hour == (index + 1) // 2 % 20
+    assert bool(kept.state.balances.any())
     assert not bool(bare.state.balances.any())
 
 
