@@ -48,7 +48,7 @@ class Options:
     prosumers: int = 32
     """Of the batched environment."""
     pettingzoo_prosumers: tuple[int, ...] = (10, 32)
-    ledgers: tuple[LedgerLevel, ...] = ("off", "accounts", "sealed")
+    ledgers: tuple[LedgerLevel, ...] = ("off", "accounts", "batch", "sealed")
     modes: tuple[Mode, ...] = ("eager", "compiled")
     repeats: int = 3
     repeat_seconds: float = 0.3

@@ -113,6 +113,7 @@ def market_row(name: str, episode: Episode, benchmarks: Benchmarks) -> Row:
     before, after = episode.demand_wh.sum(1), episode.load_wh.sum(1)
     short = episode.shortage_wh > 0
     flows = {key: _per_lane(episode.flow_utok[:, i], lanes, UTOK_PER_TOKEN) for i, key in enumerate(FLOW_NAMES)}
+    flows["interest"] = float(np.sum(episode.interest_utok)) / lanes / UTOK_PER_TOKEN
     return Row(
         name=name,
         welfare_tok=_per_lane(welfare, lanes, UTOK_PER_TOKEN),

@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 
 from gridmarl.agents.registry import agent_names, agent_summary, required_actions
-from gridmarl.clearing.registry import mechanism_names
+from gridmarl.clearing.registry import auction_names, mechanism_names
 from gridmarl.envs.registry import environments
 from gridmarl.errors import ConfigError
 from gridmarl.scenarios.registry import scenario_names
@@ -33,6 +33,7 @@ class List:
         )
         console.print(_table("Agents", ("agent", "actions", "what it is"), [_agent(name) for name in agent_names()]))
         console.print("Mechanisms: " + ", ".join(mechanism_names()))
+        console.print("Auctions (those, and): " + ", ".join(sorted(set(auction_names()) - set(mechanism_names()))))
         console.print("Scenarios: " + ", ".join(scenario_names()))
         for entry in known.values():
             fields = getattr(entry.load("batched"), "observation_fields", ())

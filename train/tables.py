@@ -112,6 +112,7 @@ _OPERATOR_FLOWS = (
     ("shortfall", 1, "shortfall of generation sold"),
     ("surplus", -1, "surplus of generation bought"),
     ("penalty", 1, "penalties"),
+    ("interest", 1, "interest of the credit bank"),
     ("upstream_import", -1, "upstream import"),
     ("upstream_export", 1, "upstream export"),
 )
@@ -145,7 +146,9 @@ def operator_table(title: str, rows: Sequence[Row]) -> Table:
     for row in shown:
         _number_column(table, row.name)
     for name, sign, words in _OPERATOR_FLOWS:
-        table.add_row(words, *(_number(sign * row.operator_flows_tok[name]) for row in shown))
+        amounts = [row.operator_flows_tok.get(name, 0.0) for row in shown]
+        if any(amounts) or name != "interest":
+            table.add_row(words, *(_number(sign * amount) for amount in amounts))
     table.add_section()
     table.add_row("balance", *(_number(row.operator_tok) for row in shown))
     return table
@@ -212,9 +215,10 @@ def write_metrics(path: Path, results: Mapping[str, Sequence[Row]]) -> None:
     names = [item.name for item in fields(Row) if item.name not in ("operator_flows_tok", "welfare_by_lane_tok")]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["dr_settlement", *names, *(f"operator_{name}_tok" for name in FLOW_NAMES)])
+        kinds = (*FLOW_NAMES, "interest")
+        writer.writerow(["dr_settlement", *names, *(f"operator_{name}_tok" for name in kinds)])
         for reading, rows in results.items():
             for row in rows:
                 values = without_nan(asdict(row))
-                flows = [row.operator_flows_tok.get(name, "") for name in FLOW_NAMES]
+                flows = [row.operator_flows_tok.get(name, "") for name in kinds]
                 writer.writerow([reading, *(values[name] for name in names), *flows])

@@ -10,6 +10,7 @@ import torch
 from rich.console import Console
 
 from gridmarl.errors import ConfigError
+from gridmarl.ledger.batch import BatchChain
 from gridmarl.protocols import Alone, Workers
 from gridmarl.train.contest import Contender, Contest, Reference, heuristic, hold, reference
 from gridmarl.train.evaluation import Levels, levels_of
@@ -97,9 +98,11 @@ def _interrupted(options: Train, results: dict[int, TrainResult]) -> bool:
 
 
 def _tell_sealed(console: Console, run: SeedRun) -> None:
-    chains = run.env.chains
-    if chains is not None:
-        console.print(f"sealed while training: {chains.height} blocks in each of {run.env.num_envs} chains")
+    chains, lanes = run.env.chains, run.env.num_envs
+    if isinstance(chains, BatchChain):
+        console.print(f"sealed while training: {chains.height} blocks of {lanes} lanes each, in one chain")
+    elif chains is not None:
+        console.print(f"sealed while training: {chains.height} blocks in each of {lanes} chains")
 
 
 def _final_contest(options: Train, market: TrainingMarket, folder: Path, compared: Reference) -> Contest:

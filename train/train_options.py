@@ -31,6 +31,9 @@ def seed_folder(seed: int) -> str:
     return f"seed-{seed}"
 
 
+TrainingLedgerLevel = Literal["accounts", "sealed", "batch", "stored"]
+
+
 @dataclass(kw_only=True)
 class Train(LedgerOptions, MarketOptions):
     """Train an agent, with one seed or several; ends with a comparison against truthful bidding, no market and the
@@ -55,8 +58,8 @@ class Train(LedgerOptions, MarketOptions):
     """Held-out episodes of an evaluation, and of the comparison at the end."""
     checkpoint_every: Annotated[int, tyro.conf.arg(metavar="N")] = 60_000
     """Steps between checkpoints: the most that a killed run loses."""
-    ledger: Annotated[Literal["accounts", "sealed", "stored"], tyro.conf.arg(help_behavior_hint="")] = "accounts"
-    """accounts (default): balances; sealed: each hour of each lane is hashed, too; stored: lane 0 in ledger.sqlite."""
+    ledger: Annotated[TrainingLedgerLevel, tyro.conf.arg(help_behavior_hint="")] = "accounts"
+    """accounts: balances; sealed: hash each lane's hours; batch: all lanes at once; stored: lane 0 in ledger.sqlite."""
     resume: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = False
     """Continue the run in --run-dir, bit for bit."""
 
