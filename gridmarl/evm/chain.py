@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from gridmarl.contracts.errors import ContractError
@@ -57,7 +58,10 @@ class Chain:
     def deploy(self, artifact: Artifact, sender: str, *arguments: Any) -> Any:
         """A web3 contract at the address of its own. Raises ContractError, with the reason, where it refuses."""
         blank = self._web3.eth.contract(abi=artifact.abi, bytecode=artifact.bytecode)
-        receipt = self._transact(f"{artifact.name} (deployment)", blank.constructor(*arguments), sender)
+        name, bound = f"{artifact.name} (deployment)", blank.constructor(*arguments)
+        trial = {"from": sender, "gas": GAS_LIMIT, "data": bound.data_in_transaction}
+        _refusal(name, lambda: self._web3.eth.call(trial, "pending"))
+        receipt = self._transact(name, bound, sender)
         return self.at(artifact, receipt["contractAddress"])
 
     def at(self, artifact: Artifact, address: str) -> Any:
@@ -72,13 +76,13 @@ class Chain:
         Raises:
             ContractError: refused; the message names function and reason.
         """
-        bound = contract.functions[function](*arguments)
+        bound = _bound(contract, function, arguments)
         self._try(function, bound, sender)
         return self._transact(function, bound, sender)
 
     def view(self, contract: Any, function: str, *arguments: Any) -> Any:
-        """What a function returns, without a transaction."""
-        return self._try(function, contract.functions[function](*arguments), self.accounts[0])
+        """What a function returns, without a transaction. Raises ContractError, with the reason, where it refuses."""
+        return self._try(function, _bound(contract, function, arguments), self.accounts[0])
 
     def events(self, contract: Any, name: str, receipt: Any) -> list[dict[str, Any]]:
         """Arguments of the events of that name in a transaction."""
@@ -88,12 +92,8 @@ class Chain:
         return [dict(event["args"]) for event in found]
 
     def _try(self, function: str, bound: Any, sender: str) -> Any:
-        from web3.exceptions import ContractLogicError, Web3RPCError
-
-        try:
-            return bound.call({"from": sender, "gas": GAS_LIMIT}, block_identifier="pending")
-        except (ContractLogicError, Web3RPCError) as error:
-            raise ContractError(f"contract on the chain: {function}: {_reason(error)}") from error
+        terms = {"from": sender, "gas": GAS_LIMIT}
+        return _refusal(function, lambda: bound.call(terms, block_identifier="pending"))
 
     def _transact(self, function: str, bound: Any, sender: str) -> Any:
         terms = {"from": sender, "gas": GAS_LIMIT, "gasPrice": GAS_PRICE_WEI}
@@ -104,7 +104,27 @@ class Chain:
         return receipt
 
 
-def _reason(error: Exception) -> str:
-    """What the contract gave as its reason; overflows and the lock against re-entry give none."""
-    text = str(getattr(error, "message", None) or error).removeprefix("execution reverted").removeprefix(": ")
-    return text if text and text != "b''" else "reverted without a reason"
+def _bound(contract: Any, function: str, arguments: tuple[Any, ...]) -> Any:
+    """The call with its arguments; ContractError if they have other types than the contract's: it has no negative
+    prices, for one.
+    """
+    from web3.exceptions import Web3Exception
+
+    try:
+        return contract.functions[function](*arguments)
+    except Web3Exception as error:
+        raise ContractError(f"contract on the chain: {function}: arguments {arguments} of other types") from error
+
+
+def _refusal(function: str, attempt: Callable[[], Any]) -> Any:
+    """What the attempt returns; ContractError with what the contract gave as its reason. Overflows and the lock against
+    re-entry give none.
+    """
+    from eth_tester.exceptions import TransactionFailed
+
+    try:
+        return attempt()
+    except TransactionFailed as error:
+        text = str(error).removeprefix("execution reverted: ")
+        reason = text if text != "b''" else "reverted without a reason"
+        raise ContractError(f"contract on the chain: {function}: {reason}") from error

@@ -92,7 +92,7 @@ class ChainMarket:
     @property
     def quotas_wh(self) -> list[int]:
         """Of the stations; after the auction the final ones."""
-        return [int(self.view("quota_of", station)) for station in range(self.dso)]
+        return list(self.view("quotas"))
 
     @property
     def balances_utok(self) -> list[int]:

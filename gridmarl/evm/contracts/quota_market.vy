@@ -327,12 +327,14 @@ def declared_of(station: uint256) -> uint256:
 
 @external
 @view
-def quota_of(station: uint256) -> uint256:
+def quotas() -> DynArray[uint256, MAX_STATIONS]:
     """
-    @notice Wh of a station's quota: of the allocation, after the auction the final one; 0 before the allocation.
+    @notice Wh of every station's quota: of the allocation, after the auction the final one; 0 before the allocation.
     """
-    assert station < NUM_STATIONS, "not a station"
-    return self.quota_wh[station] if self.phase >= TRADING else 0
+    result: DynArray[uint256, MAX_STATIONS] = []
+    for station: uint256 in range(NUM_STATIONS, bound=MAX_STATIONS):
+        result.append(self.quota_wh[station] if self.phase >= TRADING else 0)
+    return result
 
 
 @external
