@@ -24,8 +24,8 @@ class EnvEntry:
         name: on the command line, such as `two-stage-dr`.
         env_id: PettingZoo id.
         batched, parallel, aec, params: "module:attribute" of the batched class, the factories, and the parameter class.
-        commands: whether `gridmarl train`, `compare` and the like can play it, which measure gains from trade against a
-            central planner; else `gridmarl.train.loop` trains in it.
+        commands: whether `gridmarl train` and the commands that take its runs can play it; else
+            `gridmarl.train.loop` trains in it.
     """
 
     name: str

@@ -11,7 +11,7 @@ import torch
 import tyro
 from rich.console import Console
 
-from gridmarl.envs.registry import environments
+from gridmarl.envs.registry import environment, environments
 from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
 from gridmarl.errors import ConfigError
 from gridmarl.protocols import Agent
@@ -37,6 +37,7 @@ from gridmarl.train.options import (
 )
 from gridmarl.train.planning import Benchmarks, plan_benchmarks
 from gridmarl.train.policies import is_policy
+from gridmarl.train.quota.command import ENV, compare_quota
 from gridmarl.train.rollout import play
 from gridmarl.train.run_folder import describe_run, describe_scenario, write_json
 from gridmarl.train.runs import Kept
@@ -93,7 +94,7 @@ class Compare(LedgerOptions, MarketOptions):
         """Run the comparison; exit code 0, or 130 after Ctrl-C (the run folder keeps what was done)."""
         paths = self.policies()
         if not paths:
-            return run_compare(self)
+            return compare_quota(self) if environment(self.env).name == ENV else run_compare(self)
         check_range("lanes", self.episodes, 1, MAX_LANES)
         market = self if len(paths) == len(self.runs) else replace(self, env=MarketOptions.env)
         return compare_runs(market, paths, self.lanes, self.checkpoint, self.eval_seed, self.exploitability)

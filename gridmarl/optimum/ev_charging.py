@@ -109,13 +109,14 @@ def plan_charging(problem: ChargingProblem) -> ChargingPlan:
     found = linprog(-linear, A_ub=rows, b_ub=limits, bounds=box, method="highs")
     if found.status != 0:
         raise SolverError(f"HiGHS: {found.message}")
+    values = np.asarray(found.x, dtype=np.float64)
     dual = np.maximum(-found.ineqlin.marginals, 0.0)
     slope = linear - rows.T @ dual
     bound = float(dual @ limits + np.maximum(slope, 0.0) @ upper)
-    welfare = float(linear @ found.x)
-    turnover = float(np.abs(linear) @ found.x) + 1.0
+    welfare = float(linear @ values)
+    turnover = float(np.abs(linear) @ values) + 1.0
     if bound - welfare > MAX_RELATIVE_GAP * turnover:
         raise SolverError(f"HiGHS: welfare {welfare} µtok is not certified, the bound is {bound} µtok")
     schedule = np.zeros((vehicles, horizon))
-    schedule[vehicle, period] = found.x[:count]
-    return ChargingPlan(schedule, found.x[count:], welfare, bound)
+    schedule[vehicle, period] = values[:count]
+    return ChargingPlan(schedule, values[count:], welfare, bound)

@@ -1,0 +1,104 @@
+"""`gridmarl compare ev-quota`: rows, what no policy exceeds, overloads, and what over-declaring alone brings."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gridmarl.envs.ev_quota.batched import BatchedEVQuota
+from gridmarl.envs.ev_quota.params import EVQuotaParams
+from gridmarl.envs.ev_quota.scenario import ev_scenario
+from gridmarl.train.quota.episode import coordinate, play_day
+from gridmarl.train.quota.rows import deviations, played_row, policy_of
+from tests.train.command_line import gridmarl, strict_json
+
+SCENARIO = ev_scenario(4, sessions_per_day_permille=9_000, conventional_peak_w=60_000)
+LANES = 12
+
+
+def market(**params: object) -> BatchedEVQuota:
+    values = {"num_stations": 4, "transformer_capacity_w": 60_000, **params}
+    return BatchedEVQuota(EVQuotaParams.from_dict(values), SCENARIO, num_envs=LANES, auto_reset=False)
+
+
+@pytest.mark.parametrize("horizon", [48, 29])
+def test_no_policy_within_its_quotas_exceeds_the_coordinator(horizon: int) -> None:
+    """In every lane; and with all the capacity that there could be, charging at once serves as much as it does."""
+    best = np.array([plan.bound_utok for plan in coordinate(market(horizon_half_hours=horizon), 3)])
+    for name in ("quota_truthful", "quota_no_trade", "quota_over_declare"):
+        env = market(horizon_half_hours=horizon)
+        episode = play_day(env, policy_of(env, name), 3)
+        assert (episode.welfare_utok <= best + 1).all()
+        assert not episode.overload_wh.any()
+        assert np.array_equal(episode.reward_utok.sum((0, 1)), episode.welfare_utok)
+    plenty = {"transformer_capacity_w": 10**7, "horizon_half_hours": horizon}
+    plans = coordinate(market(**plenty), 3)
+    env = market(**plenty)
+    episode = play_day(env, policy_of(env, "quota_uncoordinated"), 3)
+    assert not episode.unserved_wh.any()
+    assert max(plan.unserved_wh.sum() for plan in plans) < 1e-6
+    assert all(plan.welfare_utok >= own for plan, own in zip(plans, episode.welfare_utok, strict=True))
+
+
+def test_overload_is_counted_and_paid_for() -> None:
+    env = market(overuse=True)
+    episode = play_day(env, policy_of(env, "quota_uncoordinated"), 3)
+    none, best = np.zeros(LANES), np.full(LANES, 1e12)
+    row = played_row("uncoordinated", episode, none, best)
+    beyond = np.maximum(episode.used_wh.sum(1) - episode.margin_wh, 0)
+    assert row.overload_kwh == pytest.approx(beyond.sum() / 1000 / LANES)
+    assert row.overload_half_hours == pytest.approx((beyond > 0).sum() / LANES)
+    assert row.overload_kwh > 0
+    assert row.penalty_per_station_tok == pytest.approx(beyond.sum() * 1_000_000 / 1e6 / LANES / 4)
+    assert row.reward_tok == pytest.approx(row.welfare_tok - 4 * row.penalty_per_station_tok)
+    assert row.gains_share == pytest.approx(row.welfare_tok / 1e6)
+
+
+def test_over_declaring_alone_pays_unless_unused_quota_costs() -> None:
+    found = {item.terms: item for item in deviations(market().params, SCENARIO, LANES, 5)}
+    free, lost = found["as configured"], found["forfeiting 1000 / 1000"]
+    assert free.gain_tok > 0
+    assert lost.gain_tok < 0
+    assert free.over_declared_kwh == lost.over_declared_kwh > found["budget for 7500 Wh"].over_declared_kwh
+
+
+def test_command(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    small = ("--set", "num_stations=2", "transformer_capacity_w=40000", "--lanes", "3", "--train-lanes", "2")
+    outcome = gridmarl(
+        "compare", "ev-quota", *small, "--train-steps", "192", "--agent-set", "hidden=[8]", "--run-dir", folder,
+    )  # fmt: skip
+    assert (outcome.code, outcome.err) == (0, "")
+    summary = strict_json(folder / "summary.json")
+    names = ["uncoordinated", "no trade", "truthful", "all over-declare", "deep Q", "coordinator"]
+    assert [row["name"] for row in summary["rows"]] == names
+    assert all(name in outcome.out for name in names)
+    assert "One station declares the most it may" in outcome.out
+    assert max(len(line) for line in outcome.out.splitlines()[:-1]) <= 100
+    for row in summary["rows"][1:]:
+        assert row["overload_kwh"] == 0
+    assert len(summary["load_kwh"]["deep Q"]) == len(summary["margin_kwh"]) == 48
+    with (folder / "metrics.csv").open(encoding="utf-8") as file:
+        assert [row["name"] for row in csv.DictReader(file)] == names
+    assert (folder / "figures" / "load.png").read_bytes().startswith(b"\x89PNG")
+    assert strict_json(folder / "config.json")["params"]["num_stations"] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--days", "3"), "--days with ev-quota"),
+        (("--scenario", "toy"), "--scenario with ev-quota"),
+        (("--set", "num_prosumers=3"), "num_prosumers: unknown key, allowed are num_stations"),
+        (("--lanes", "0"), "lanes: 0, allowed are 1"),
+        (("--agent-set", "greed=1"), "greed"),
+    ],
+)
+def test_bad_input(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    outcome = gridmarl("compare", "gridmarl/EVQuota-v0", *arguments, "--run-dir", tmp_path / "run")
+    assert outcome.code == 2
+    assert message in outcome.err
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,1 @@
+"""Comparing policies in EVQuota; see `command.py`."""

@@ -1,0 +1,177 @@
+"""One row of the comparison per policy in EVQuota, and what declaring more brings to one station alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gridmarl.agents.registry import make_agent
+from gridmarl.envs.ev_quota.batched import BatchedEVQuota
+from gridmarl.envs.ev_quota.params import EVQuotaParams
+from gridmarl.envs.ev_quota.scenario import EVScenario
+from gridmarl.metrics import mean_and_interval
+from gridmarl.optimum.ev_charging import ChargingPlan
+from gridmarl.protocols import AgentContext
+from gridmarl.train.comparison import share_interval
+from gridmarl.train.quota.episode import Policy, QuotaEpisode, play_day
+from gridmarl.units import UTOK_PER_TOKEN
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class QuotaRow:
+    """Means per lane (a day of all stations); tokens, kWh. None: not defined for this row.
+
+    `gains_share` is welfare beyond allocation without trading over what the coordinator gains beyond it, with the
+    half-width of its 95 % interval over lanes.
+    """
+
+    name: str
+    delivered_kwh: float
+    unserved_kwh: float
+    overload_half_hours: float
+    overload_kwh: float
+    welfare_tok: float
+    gains_share: float | None
+    gains_share_interval: float | None
+    reward_tok: float | None  # of the stations together, after penalties
+    fee_per_station_tok: float
+    penalty_per_station_tok: float
+    scarce_half_hours: float | None
+    traded_kwh: float | None
+    over_declared_kwh: float | None
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """What one station gains by declaring the most it may, others declaring truthfully; tokens per station and day."""
+
+    terms: str
+    gain_tok: float
+    interval_tok: float
+    over_declared_kwh: float
+
+
+def played_row(name: str, episode: QuotaEpisode, no_trade: Array, best: Array) -> QuotaRow:
+    """The row of a policy that played; `no_trade` and `best` are welfares `[E]` in µtok of the same lanes."""
+    lanes, stations = episode.margin_wh.shape[1], episode.used_wh.shape[1]
+
+    def mean(values: NDArray[Any], unit: float = 1_000.0) -> float:
+        total: float = values.sum() / (unit * lanes)
+        return float(total)
+
+    share, interval = _share(episode.welfare_utok.astype(np.float64), no_trade, best)
+    return QuotaRow(
+        name=name,
+        delivered_kwh=mean(episode.used_wh),
+        unserved_kwh=mean(episode.unserved_wh),
+        overload_half_hours=mean(episode.overload_wh > 0, 1.0),
+        overload_kwh=mean(episode.overload_wh),
+        welfare_tok=mean(episode.welfare_utok, UTOK_PER_TOKEN),
+        gains_share=share,
+        gains_share_interval=interval,
+        reward_tok=mean(episode.reward_utok, UTOK_PER_TOKEN),
+        fee_per_station_tok=mean(episode.fee_utok, UTOK_PER_TOKEN) / stations,
+        penalty_per_station_tok=mean(episode.penalty_utok, UTOK_PER_TOKEN) / stations,
+        scarce_half_hours=mean(episode.scarce, 1.0),
+        traded_kwh=mean(episode.traded_wh),
+        over_declared_kwh=mean(episode.over_declared_wh),
+    )
+
+
+def planned_row(plans: Sequence[ChargingPlan], tariff: Array, stations: int, no_trade: Array) -> QuotaRow:
+    """The row of the coordinator; its plans keep to every margin."""
+    welfare = np.array([plan.welfare_utok for plan in plans])
+    share, interval = _share(welfare, no_trade, welfare)
+    fee = float(np.mean([(plan.energy_wh * tariff).sum() for plan in plans])) / UTOK_PER_TOKEN
+    return QuotaRow(
+        name="coordinator",
+        delivered_kwh=float(np.mean([plan.energy_wh.sum() for plan in plans])) / 1_000,
+        unserved_kwh=float(np.mean([plan.unserved_wh.sum() for plan in plans])) / 1_000,
+        overload_half_hours=0.0,
+        overload_kwh=0.0,
+        welfare_tok=float(welfare.mean()) / UTOK_PER_TOKEN,
+        gains_share=share,
+        gains_share_interval=interval,
+        reward_tok=None,
+        fee_per_station_tok=fee / stations,
+        penalty_per_station_tok=0.0,
+        scarce_half_hours=None,
+        traded_kwh=None,
+        over_declared_kwh=None,
+    )
+
+
+def _share(welfare: Array, no_trade: Array, best: Array) -> tuple[float | None, float | None]:
+    possible = best - no_trade
+    if possible.sum() <= 1e-6 * np.abs(best).sum():
+        return None, None
+    captured = welfare - no_trade
+    return float(captured.sum() / possible.sum()), share_interval(captured, possible)
+
+
+def policy_of(env: BatchedEVQuota, name: str) -> Policy:
+    """A registered heuristic as a function from observations to actions."""
+    context = AgentContext(
+        num_envs=env.num_envs,
+        num_agents=env.num_agents,
+        observation_fields=env.observation_fields,
+        action_spec=env.action_spec,
+        device=env.device,
+        seed=0,
+    )
+    agent = make_agent(name, context)
+    return lambda observation: agent.act(observation, explore=False)
+
+
+def deviation_terms(params: EVQuotaParams) -> dict[str, EVQuotaParams]:
+    """Rules under which over-declaring is tried: as they are, unused quota forfeiting part of its deposit, a budget.
+
+    The budget is a deposit for what a station's fair share of the transformer would be.
+    """
+    share_wh = params.transformer_capacity_w // 2 // params.num_stations
+    budget = share_wh * params.deposit_rate_utok_per_wh
+    terms = {"as configured": params}
+    for permille in (500, 1000):
+        terms[f"forfeiting {permille} / 1000"] = replace(params, forfeit_permille=permille)
+    terms["deposit rate x 10, forfeiting 1000 / 1000"] = replace(
+        params, forfeit_permille=1000, deposit_rate_utok_per_wh=10 * params.deposit_rate_utok_per_wh
+    )
+    terms[f"budget for {share_wh} Wh"] = replace(params, deposit_budget_utok=budget)
+    return terms
+
+
+def deviations(
+    params: EVQuotaParams, scenario: EVScenario, lanes: int, seed: int, on_part: Callable[[], None] | None = None
+) -> list[Deviation]:
+    """For each rule: every station in turn deviates, in the same lanes; the interval is over lanes."""
+    found = []
+    for terms, rules in deviation_terms(params).items():
+        env = BatchedEVQuota(replace(rules, action_space="continuous"), scenario, num_envs=lanes, auto_reset=False)
+        truthful, most = policy_of(env, "quota_truthful"), policy_of(env, "quota_over_declare")
+        before = play_day(env, truthful, seed).reward_utok.sum(0)
+        gains, more = np.zeros(lanes), 0.0
+        for station in range(params.num_stations):
+            after = play_day(env, _one_deviates(truthful, most, station), seed)
+            gains += (after.reward_utok.sum(0)[station] - before[station]) / UTOK_PER_TOKEN
+            more += float(after.over_declared_wh[:, station].sum()) / 1_000 / lanes
+            if on_part is not None:
+                on_part()
+        mean, width = mean_and_interval(gains / params.num_stations)
+        found.append(Deviation(terms, mean, width, more / params.num_stations))
+    return found
+
+
+def _one_deviates(others: Policy, own: Policy, station: int) -> Policy:
+    def act(observation: Tensor) -> Tensor:
+        actions = others(observation)
+        actions[:, station] = own(observation)[:, station]
+        return actions
+
+    return act
