@@ -1,4 +1,4 @@
-"""Charging stations that do not learn: truthful, no trade, over-declaring, uncoordinated. For EVQuota.
+"""Charging stations that do not learn: truthful, patient, no trade, over-declaring, uncoordinated. EVQuota.
 
 They read observation fields only, by name. All charge as much as their final quota allows, but for `Uncoordinated`.
 """
@@ -154,6 +154,16 @@ class TruthfulStation(NoTrade):
         worth = seen.short_value + seen.unserved_cost - seen.tariff
         price = torch.where(short > 0, worth, seen.later_tariff - seen.tariff)
         return Order(torch.minimum(torch.maximum(price, seen.floor), seen.cap), short, spare)
+
+
+class Patient(TruthfulStation):
+    """Truthful, but wants elastic energy only where no later tariff before its first vehicle leaves is lower."""
+
+    name = "quota_patient"
+
+    def demand(self, seen: Seen) -> Tensor:
+        """Urgent energy; elastic energy, too, unless it gets cheaper."""
+        return torch.where(seen.later_tariff < seen.tariff, seen.urgent, seen.possible)
 
 
 class OverDeclare(TruthfulStation):

@@ -34,6 +34,7 @@ _BUILTIN: dict[str, str] = {
     "inflate": "gridmarl.agents.heuristics:Inflate",
     "comfort": "gridmarl.agents.heuristics:Comfort",
     "quota_truthful": "gridmarl.agents.quota_heuristics:TruthfulStation",
+    "quota_patient": "gridmarl.agents.quota_heuristics:Patient",
     "quota_no_trade": "gridmarl.agents.quota_heuristics:NoTrade",
     "quota_over_declare": "gridmarl.agents.quota_heuristics:OverDeclare",
     "quota_uncoordinated": "gridmarl.agents.quota_heuristics:Uncoordinated",
@@ -43,7 +44,9 @@ _REQUIRED = {"dqn": "discrete", "tabular_q": "discrete", "sb3-dqn": "discrete", 
 # Heuristics read named fields of one environment; learners take any.
 _ENVIRONMENT = {
     **dict.fromkeys(("truthful", "zero_intelligence", "always_cap", "inflate", "comfort"), "two-stage-dr"),
-    **dict.fromkeys(("quota_truthful", "quota_no_trade", "quota_over_declare", "quota_uncoordinated"), "ev-quota"),
+    **dict.fromkeys(
+        ("quota_truthful", "quota_patient", "quota_no_trade", "quota_over_declare", "quota_uncoordinated"), "ev-quota"
+    ),
 }
 
 

@@ -108,8 +108,28 @@ def test_no_truthful_station_is_worse_off_than_without_trading(auction: str) -> 
 
 def test_trading_serves_more_than_not_trading() -> None:
     """A figure of the day as a whole, which prices of single half hours do not promise."""
-    truthful, none = reward(market(100), "quota_truthful"), reward(market(100), "quota_no_trade")
-    assert truthful > none
+    found = [reward(market(60, horizon_half_hours=48), f"quota_{name}") for name in ("patient", "truthful", "no_trade")]
+    assert found == sorted(found, reverse=True)
+
+
+def test_patience() -> None:
+    """Elastic energy is declared unless a later tariff is lower, urgent energy always."""
+    waited = asked = 0
+    env = market(40)
+    agent, observation = make_agent("quota_patient", context(env)), env.reset(3)
+    names = [item.name for item in env.observation_fields]
+    now, later = (names.index(f"{name}_utok_per_wh") for name in ("tariff", "later_tariff"))
+    for _ in range(env.params.horizon_half_hours):
+        cheaper = (observation[..., later] < observation[..., now]).T
+        env.step(agent.act(observation, explore=False))
+        own, declared = env.state.situation, env.state.declared
+        assert declared is not None
+        wanted = torch.where(cheaper, own.urgent_wh, own.possible_wh)
+        assert torch.equal(declared.declared_wh, wanted)
+        waited, asked = waited + int(cheaper.sum()), asked + int((own.elastic_wh * ~cheaper > 0).sum())
+        observation = env.step(agent.act(observation, explore=False)).observation
+    assert waited > 0
+    assert asked > 0
 
 
 def test_declaring_more_alone_pays_and_forfeiture_stops_it() -> None:

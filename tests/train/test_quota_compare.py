@@ -28,7 +28,7 @@ def market(**params: object) -> BatchedEVQuota:
 def test_no_policy_within_its_quotas_exceeds_the_coordinator(horizon: int) -> None:
     """In every lane; and with all the capacity that there could be, charging at once serves as much as it does."""
     best = np.array([plan.bound_utok for plan in coordinate(market(horizon_half_hours=horizon), 3)])
-    for name in ("quota_truthful", "quota_no_trade", "quota_over_declare"):
+    for name in ("quota_truthful", "quota_patient", "quota_no_trade", "quota_over_declare"):
         env = market(horizon_half_hours=horizon)
         episode = play_day(env, policy_of(env, name), 3)
         assert (episode.welfare_utok <= best + 1).all()
@@ -73,7 +73,7 @@ def test_command(tmp_path: Path) -> None:
     )  # fmt: skip
     assert (outcome.code, outcome.err) == (0, "")
     summary = strict_json(folder / "summary.json")
-    names = ["uncoordinated", "no trade", "truthful", "all over-declare", "deep Q", "coordinator"]
+    names = ["uncoordinated", "no trade", "truthful", "patient", "all over-declare", "deep Q", "coordinator"]
     assert [row["name"] for row in summary["rows"]] == names
     assert all(name in outcome.out for name in names)
     assert "One station declares the most it may" in outcome.out

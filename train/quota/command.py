@@ -47,6 +47,7 @@ HEURISTICS = (
     ("uncoordinated", "quota_uncoordinated"),
     (NO_TRADE, "quota_no_trade"),
     ("truthful", "quota_truthful"),
+    ("patient", "quota_patient"),
     ("all over-declare", "quota_over_declare"),
 )
 """Name in tables, name in the registry."""

@@ -12,7 +12,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 # Okabe-Ito: told apart by colour-blind readers and in print
-_COLOURS = ("#999999", "#E69F00", "#0072B2", "#CC79A7", "#D55E00", "#009E73")
+_COLOURS = ("#999999", "#E69F00", "#0072B2", "#56B4E9", "#CC79A7", "#D55E00", "#009E73")
+_DASHED = "all over-declare"  # the same as truthful, where it changes nothing
 
 
 def load_figure(path: Path, load_kwh: Mapping[str, Sequence[float]], margin_kwh: Sequence[float]) -> None:
@@ -25,7 +26,8 @@ def load_figure(path: Path, load_kwh: Mapping[str, Sequence[float]], margin_kwh:
     figure, axis = plt.subplots(figsize=(9, 4.2), layout="constrained")
     for index, (name, load) in enumerate(load_kwh.items()):
         hours = np.arange(len(load)) / 2
-        axis.step(hours, load, where="post", label=name, color=_COLOURS[index % len(_COLOURS)])
+        style = ":" if name == _DASHED else "-"
+        axis.step(hours, load, where="post", label=name, color=_COLOURS[index % len(_COLOURS)], linestyle=style)
     if margin_kwh:
         hours = np.arange(len(margin_kwh)) / 2
         axis.step(hours, margin_kwh, where="post", label="mean margin", color="black", linestyle="--")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,10 +11,10 @@ import torch
 from gridmarl.envs.ev_quota.actions import action_spec, quantise
 from gridmarl.envs.ev_quota.batched import BatchedEVQuota
 from gridmarl.envs.ev_quota.params import EVQuotaParams
-from gridmarl.envs.ev_quota.scenario import EVScenario, ev_scenario
+from gridmarl.envs.ev_quota.scenario import EVScenario, ev_scenario, recorded_ev_scenario
 from gridmarl.envs.ev_quota.state import Sessions
 from gridmarl.envs.ev_quota.vehicles import share_out, short_value, situation_at, unserved_wh
-from gridmarl.errors import ConfigError
+from gridmarl.errors import ConfigError, DataError
 from gridmarl.scenarios.ev_days import EvDay
 from gridmarl.scenarios.ev_load import make_conventional_load
 
@@ -114,6 +115,26 @@ def test_recorded_days() -> None:
     single = BatchedEVQuota(env.params, scenario, first_lane=17)
     single.reset(0)
     assert torch.equal(single.state.remaining_wh[..., 0], energy[..., 17])
+
+
+def test_recorded_files(tmp_path: Path) -> None:
+    """Sessions of a file, grouped into stations; a lane plays one of its days, from 06:00."""
+    rows = [
+        "2018-03-05 08:00,2018-03-05 10:00,10.0,1,1,22.0,a",
+        "2018-03-05 09:00,2018-03-05 09:30,3.0,2,1,7.0,b",
+        "2018-03-06 06:10,2018-03-06 20:00,7.0,2,1,7.0,b",
+    ]
+    path = tmp_path / "sessions.csv"
+    path.write_text("\n".join(["arrival,departure,energy_kwh,charge_point,connector,rated_kw,site", *rows]) + "\n")
+    scenario = recorded_ev_scenario(path, "2018-03-05", 2, 2)
+    env = BatchedEVQuota(EVQuotaParams(num_stations=2), scenario, num_envs=40)
+    env.reset(1)
+    days = {tuple(map(tuple, env.state.remaining_wh[..., lane].T.tolist())) for lane in range(40)}
+    assert days == {((10_000,), (3_000,)), ((0,), (7_000,))}
+    first = env.state.sessions.departure[:, 0].amax(0) > 0  # lanes that play the first day
+    assert set(env.state.sessions.arrival[0, 0, first].tolist()) == {4}
+    with pytest.raises(DataError, match="first_day"):
+        recorded_ev_scenario(path, "2019-03-05", 2, 2)
 
 
 def test_grid_and_levels() -> None:
