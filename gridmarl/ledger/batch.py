@@ -125,7 +125,8 @@ class BatchRoots:
         """Batch root of an hour, 32 bytes."""
         if hour.price.device.type != "cpu" or self._compress is not None:
             return batch_tree(pack_hour(hour, self._lanes), self._compress or compress).root
-        hasher = blake3(max_threads=self._threads)
+        # With a thread that packs ahead, one that hashes: more would wait for each other.
+        hasher = blake3(max_threads=1)
         for _, words in self._tiles.pack(hour):
             hasher.update(words.numpy().astype("<i8", copy=False).data.cast("B"))
         return hasher.digest()

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 _ENERGY, _PRICE, _AMOUNT, _LANE, _PRINCIPAL = 2, 3, 4, 5, 7  # words of a transaction
 _ROW_GAP_WORDS = 8
 _FEW_ROWS = 8
-_MOST_LANES = 128  # then torch works on one thread, so that several tiles can be packed at once
-_MOST_BYTES = 1 << 21
+_MOST_LANES = 512
+_MOST_BYTES = 1 << 22
+_SERIAL_NUMBERS = (1 << 15) - 1  # more at once and torch wakes its other threads, which then keep a core from hashing
 
 
 def part_words(num_prosumers: int, *, interest: bool = False) -> int:
@@ -127,12 +128,11 @@ class Tile:
         part = pack_hour(constant, [0])[0, first_word : self._end]
         self.words[:, : part.size(0)] = part
         inputs, transactions = input_count(num_prosumers), transaction_count(num_prosumers, interest=interest)
-        self._heads = self._field(0, 0, inputs + transactions)
+        self._heads = _serial(self._field(0, 0, inputs + transactions))
         self._lane_fields = (self._field(6, 1, num_prosumers), self._field(_LANE, inputs, transactions))
         flows = transaction_count(num_prosumers)
-        self._energy, self._price, self._amount = (
-            self._field(word, inputs, flows) for word in (_ENERGY, _PRICE, _AMOUNT)
-        )
+        energy, price, amount = (_serial(self._field(word, inputs, flows)) for word in (_ENERGY, _PRICE, _AMOUNT))
+        self._products = list(zip(energy, price, amount, strict=True))
         self._period = 0
         self._places = list(self._all_places(hour_columns(constant), lanes))
 
@@ -145,18 +145,24 @@ class Tile:
             lanes: `[lanes]` lane numbers.
         """
         if period != self._period:
-            self._heads.add_((period - self._period) << 32)
+            for heads in self._heads:
+                heads.add_((period - self._period) << 32)
             self._period = period
         for column, kinds, staged, transposed, out in self._places:
             values = columns[column]
             if staged is None or transposed is None:
                 out.copy_(values[0].T)
+            elif kinds.stop - kinds.start == 1 and values.stride(1) == 0:  # a kind's price: the same in all rows
+                out.copy_(values[kinds.start, 0].unsqueeze(1).expand_as(out))
             else:
                 staged.copy_(values[kinds])
                 out.copy_(transposed)
-        torch.mul(self._energy, self._price, out=self._amount)
+        for energy, price, amount in self._products:
+            torch.mul(energy, price, out=amount)
         for field in self._lane_fields:
-            field.copy_(lanes.unsqueeze(1))
+            numbers = lanes.unsqueeze(1).expand_as(field)
+            for part, values in zip(_serial(field), _serial(numbers), strict=True):
+                part.copy_(values)
 
     def _rows(self, base: int, stride: int, count: int) -> tuple[int, int]:
         """First and one beyond the last of `count` rows that fall into the tile's words."""
@@ -185,12 +191,19 @@ class Tile:
             if (first, last) == (0, rows) and rows == size <= _FEW_ROWS:
                 yield _Place(index, slice(0, 1), None, None, out)
                 continue
-            kinds = slice(first // rows, -(-last // rows))
-            count = (kinds.stop - kinds.start) * rows
-            staged = staging[:count, :lanes]
-            skipped = first - kinds.start * rows
-            transposed = staged[skipped : skipped + last - first].T
-            yield _Place(index, kinds, staged.view(-1, rows, lanes), transposed, out)
+            at_once = max(1, _SERIAL_NUMBERS // (rows * lanes)) * rows
+            for begin in range(first - first % rows, last, at_once):
+                some = max(first, begin), min(last, begin + at_once)
+                kinds = slice(begin // rows, -(-some[1] // rows))
+                staged = staging[: (kinds.stop - kinds.start) * rows, :lanes]
+                transposed = staged[some[0] - begin : some[1] - begin].T
+                out = self._view(column.base, column.stride, some)
+                yield _Place(index, kinds, staged.view(-1, rows, lanes), transposed, out)
+
+
+def _serial(field: Tensor) -> tuple[Tensor, ...]:
+    """Some lanes of `[lanes, n]` at a time, so few that torch stays on one thread."""
+    return field.split(max(1, _SERIAL_NUMBERS // max(1, field.size(1))))
 
 
 class _Job(NamedTuple):
