@@ -115,7 +115,7 @@ def test_degenerate_rounds_one_after_another() -> None:
 def test_a_round_of_sixteen_stations() -> None:
     dice = random.Random("sixteen")
     market = ChainMarket(terms(MAX_STATIONS, forfeit=1), [MONEY] * MAX_STATIONS + [5])
-    declared = tuple(dice.randint(1, 40) for _ in range(MAX_STATIONS))
+    declared = tuple(dice.randint(5, 40) for _ in range(MAX_STATIONS))
     orders = tuple(
         Order("sell", dice.randint(0, 5), 3) if station % 2 else Order("buy", dice.randint(3, 9), dice.randint(1, 6))
         for station in range(MAX_STATIONS)
