@@ -328,7 +328,7 @@ WH = st.integers(-1, 60)
 class Rounds(RuleBasedStateMachine):
     """Random calls by anybody at random times, many rounds."""
 
-    @initialize(auction=st.sampled_from(AUCTIONS), money=st.integers(0, 40_000))
+    @initialize(auction=st.sampled_from(AUCTIONS), money=st.integers(4_000, 40_000))
     def start(self, auction: str, money: int) -> None:
         self.contract, self.accounts = opened(money, lanes=2, terms=Terms(auction=auction, forfeit_permille=500))
         self.total, self.now, self.period = self.accounts.total_utok, 0, 0
@@ -373,6 +373,40 @@ class Rounds(RuleBasedStateMachine):
     def withdraw(self, caller: int) -> None:
         self.attempt("withdraw", caller, self.now)
 
+    @rule(demands=st.lists(st.integers(0, 60), min_size=N, max_size=N), extra=st.integers(0, 50), then=st.booleans())
+    def everybody_declares(self, demands: list[int], extra: int, then: bool) -> None:
+        """Calls that fit, so that rounds get on; what the random ones do between them is refused or done."""
+        if self.contract.phase in (QuotaPhase.IDLE, QuotaPhase.SETTLED):
+            self.get_on([])
+        for station, demand in enumerate(demands):
+            self.demand_submit(station, (demand, 60 - demand), extra)
+        if then and self.contract.phase is QuotaPhase.DECLARING:
+            self.get_on([])
+
+    @rule(prices=st.lists(st.integers(0, 9), min_size=N, max_size=N), seller=st.integers(0, N - 1), then=st.booleans())
+    def everybody_orders(self, prices: list[int], seller: int, then: bool) -> None:
+        for station, price in enumerate(prices):
+            side = "sell" if station == seller else "buy"
+            least = int(self.contract.quota_wh[station].amin())
+            self.submit(station, side, 100 * price, (least, least) if side == "sell" else (9, 30))
+        if then and self.contract.phase is QuotaPhase.TRADING:
+            self.get_on([])
+
+    @rule(used=st.lists(st.integers(0, 60), min_size=N, max_size=N))
+    def get_on(self, used: list[int]) -> None:
+        """The operator's next call, at its time."""
+        phase = self.contract.phase
+        if phase in (QuotaPhase.IDLE, QuotaPhase.SETTLED):
+            self.initialize_round([50, 90], DSO)
+            return
+        deadline = {"DECLARING": "deadline_1", "TRADING": "deadline_2"}.get(phase.name, "deadline_3")
+        self.now = max(self.now, self.contract.schedule[deadline])
+        if phase is not QuotaPhase.CHARGING:
+            self.operate("pre_allocate" if phase is QuotaPhase.DECLARING else "auction", DSO)
+            return
+        for station, wh in enumerate(used):
+            self.payment(station, wh, DSO)
+
     @rule(steps=st.integers(1, 2))
     def wait(self, steps: int) -> None:
         self.now += steps
@@ -399,5 +433,5 @@ class Rounds(RuleBasedStateMachine):
             assert torch.equal(self.contract.quota_wh.sum(0), allowed)
 
 
-Rounds.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+Rounds.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
 TestRounds = Rounds.TestCase
