@@ -40,6 +40,16 @@ def test_the_period_of_chapter_9(capsys: pytest.CaptureFixture[str]) -> None:
     assert "33.000   29.024        39.924        -4,711.488" in shown
 
 
+def test_the_page_has_the_gas_of_now(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = run_json(capsys)
+    page = (repository / "docs" / "evm.md").read_text(encoding="utf-8")
+    for row in shown["gas"]["the period"]:
+        assert f"| {row['function']} | {row['calls']} | {row['total']:,} |" in page
+    assert f"| total | 35 | {shown['gas_total']['the period']:,} |" in page
+    deployed = {row["function"]: f"{row['total']:,}" for row in shown["gas"]["setting up"]}
+    assert f"token {deployed['token (deployment)']}, market {deployed['quota_market (deployment)']}" in page
+
+
 def test_json_is_the_same_every_time_and_adds_up(capsys: pytest.CaptureFixture[str]) -> None:
     options = ("--case", "random", "--stations", "3", "--seed", "4", "--forfeit-permille", "100")
     shown = run_json(capsys, *options)
