@@ -201,9 +201,10 @@ class Tile:
                 yield _Place(index, kinds, staged.view(-1, rows, lanes), transposed, out)
 
 
-def _serial(field: Tensor) -> tuple[Tensor, ...]:
+def _serial(field: Tensor) -> Sequence[Tensor]:
     """Some lanes of `[lanes, n]` at a time, so few that torch stays on one thread."""
-    return field.split(max(1, _SERIAL_NUMBERS // max(1, field.size(1))))
+    parts: Sequence[Tensor] = field.split(max(1, _SERIAL_NUMBERS // max(1, field.size(1))))
+    return parts
 
 
 class _Job(NamedTuple):
