@@ -24,8 +24,7 @@ class EnvEntry:
         name: on the command line, such as `two-stage-dr`.
         env_id: PettingZoo id.
         batched, parallel, aec, params: "module:attribute" of the batched class, the factories, and the parameter class.
-        commands: whether `gridmarl train` and the commands that take its runs can play it; else
-            `gridmarl.train.loop` trains in it.
+        commands: whether the commands that take runs (evaluate, report, render, sweep) can play it.
     """
 
     name: str

@@ -37,7 +37,8 @@ from gridmarl.train.options import (
 )
 from gridmarl.train.planning import Benchmarks, plan_benchmarks
 from gridmarl.train.policies import is_policy
-from gridmarl.train.quota.command import ENV, compare_quota
+from gridmarl.train.quota.command import compare_quota
+from gridmarl.train.quota.market import ENV
 from gridmarl.train.rollout import play
 from gridmarl.train.run_folder import describe_run, describe_scenario, write_json
 from gridmarl.train.runs import Kept

@@ -214,12 +214,19 @@ _DASHES: tuple[Any, ...] = ("--", "-.", (0, (1, 1.5)))
 _SHOWN_AS = {"optimum": "aggregator"}
 
 
-def learning_curve(curves: Mapping[str, Sequence[Metrics]], levels: Mapping[str, float], path: Path) -> Path:
-    """Return per prosumer and episode in evaluations, against the optimum, truthful bidding and no market.
+def learning_curve(
+    curves: Mapping[str, Sequence[Metrics]],
+    levels: Mapping[str, float | None],
+    path: Path,
+    *,
+    whose: str = "prosumer",
+) -> Path:
+    """Return per prosumer and episode in evaluations, against references such as the optimum.
 
     Args:
         curves: by agent, the metrics of each of its seeds. A single seed is shown while exploring, too.
         levels: references in the same unit, on the episodes of the evaluations.
+        whose: what an agent is called.
     """
     figure, axis = plt.subplots(figsize=(8, 4.4), layout="constrained")
     draw_learning(axis, curves, "eval_return", levels)
@@ -228,7 +235,7 @@ def learning_curve(curves: Mapping[str, Sequence[Metrics]], levels: Mapping[str,
         steps, values = curve_points(runs[0], "return")
         if len(runs) == 1 and len(steps):
             axis.plot(steps, values, ":", color=curve_colour(0), label=f"{agent}: while exploring")
-    axis.set_ylabel("token per prosumer and episode")
+    axis.set_ylabel(f"token per {whose} and episode")
     axis.set_title("Learning against the optimum")
     _legend_below(figure, 5)
     return _save(figure, path)

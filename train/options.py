@@ -104,8 +104,7 @@ class MarketOptions:
     def _check_environment(self) -> None:
         if not environment(self.env).commands:
             allowed = ", ".join(entry.name for entry in environments().values() if entry.commands)
-            elsewhere = "not for this command (its page in docs/ says how to train in it)"
-            raise ConfigError(f"env: {self.env!r} is {elsewhere}; allowed here: {allowed}")
+            raise ConfigError(f"env: {self.env!r} is not for this command; allowed here: {allowed}")
 
     def scenario(self) -> Scenario:
         """Prices and homes."""

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from gridmarl.agents.registry import registered_here
+from gridmarl.envs.registry import environment
 from gridmarl.errors import ConfigError
 from gridmarl.train.checkpoint import CHECKPOINT_FILE
 from gridmarl.train.ledger_options import LedgerOptions
@@ -114,6 +115,8 @@ class Train(LedgerOptions, MarketOptions):
 
     def run(self) -> int:
         """Train; exit code 0, or 130 after Ctrl-C (the run folder can be resumed)."""
+        from gridmarl.train.quota.market import ENV
+        from gridmarl.train.quota.training import train_quota
         from gridmarl.train.train_command import run_train
 
-        return run_train(self)
+        return train_quota(self) if environment(self.env).name == ENV else run_train(self)

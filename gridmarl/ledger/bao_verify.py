@@ -22,6 +22,7 @@ CHUNK_START, CHUNK_END, PARENT, ROOT, CONTEXT, MATERIAL = 1, 2, 4, 8, 32, 64
 PERMUTATION = (2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8)
 CHUNK, RECORD, HEADER, VERSION = 1024, 64, 256, 1
 HEADER_CONTEXT = b"gridmarl 2025-11 ledger v1 block header"
+MOST_BRACKETS = 100
 FIELDS = struct.Struct("<H6xQ8xI4x32s32s")  # version, height, tx_count, parent, tx_root: start of a block header
 INCLUSION, TRANSACTION = "gridmarl-inclusion-proof-1", "gridmarl-transaction-proof-1"
 BLOCK, CONSISTENCY = "gridmarl-block-proof-1", "gridmarl-consistency-proof-1"
@@ -161,6 +162,8 @@ def unhex(name: str, value: object) -> bytes:
 
 def read_proof(text: str) -> dict[str, Any]:
     """A proof, bytes decoded, in every format with a list `headers`; ValueError if it is not just as it should be."""
+    if text.count("[") + text.count("{") > MOST_BRACKETS:  # json recurses, and a deep stack would end the process
+        raise ValueError(f"json: at most {MOST_BRACKETS} brackets are allowed")
     try:
         content = json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:

@@ -17,6 +17,7 @@ from gridmarl.ledger.batch_tree import batch_tree
 from gridmarl.ledger.batch_verify import HEADER_BYTES, batch_header_hash, part_ranges, verify_lane
 from gridmarl.ledger.block import CONSENSUS_CODES, VERSION, Block, Header, SealedBlock
 from gridmarl.ledger.hashing import section_root, state_root
+from gridmarl.ledger.json_depth import require_shallow
 from gridmarl.ledger.packing import pack_hour
 from gridmarl.ledger.records import RECORD_BYTES, decode_record
 
@@ -121,6 +122,7 @@ class BatchProof:
             LedgerError: malformed.
         """
         try:
+            require_shallow(line)
             content = json.loads(line)
             if content["format"] != _PROOF_FORMAT or type(content["position"]) is not int:
                 raise ValueError("unknown format, or position not an integer")

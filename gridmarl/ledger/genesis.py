@@ -15,6 +15,7 @@ from gridmarl.errors import ConfigError, LedgerError
 from gridmarl.ledger.block import CONSENSUS_CODES
 from gridmarl.ledger.election import MAX_CONFIRMATIONS, MAX_VALIDATORS, MIN_PBFT_VALIDATORS
 from gridmarl.ledger.hashing import HASH_BYTES, genesis_hash
+from gridmarl.ledger.json_depth import require_shallow
 from gridmarl.ledger.nonce import MAX_DIFFICULTY_BITS
 from gridmarl.ledger.records import transaction_count
 from gridmarl.units import MAX_BOOK_WH
@@ -204,7 +205,9 @@ class Rules:
         if len(data) > MAX_GENESIS_BYTES:
             raise LedgerError(f"genesis: {len(data)} bytes; {MAX_GENESIS_BYTES} are allowed")
         try:
-            content = json.loads(data)
+            text = data.decode()
+            require_shallow(text)
+            content = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise LedgerError(f"genesis: not JSON ({error})") from error
         if not isinstance(content, dict):

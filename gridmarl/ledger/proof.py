@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from gridmarl.errors import LedgerError
 from gridmarl.ledger import bao_verify
 from gridmarl.ledger.hashing import header_hash
+from gridmarl.ledger.json_depth import require_shallow
 from gridmarl.ledger.reader import LedgerReader
 from gridmarl.ledger.records import RECORD_BYTES
 
@@ -40,6 +41,7 @@ def proof_object(text: str) -> dict[str, Any]:
         ValueError: no JSON, not an object with a `format`, or a key stands twice (readers differ on which counts).
     """
     try:
+        require_shallow(text)
         content = json.loads(text, object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"json: {error}") from error

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from gridmarl.envs.ev_quota.batched import BatchedEVQuota
 from gridmarl.envs.ev_quota.params import EVQuotaParams
 from gridmarl.envs.ev_quota.scenario import EVScenario, default_ev_scenario
-from gridmarl.errors import ConfigError
 from gridmarl.train.config import TrainConfig
 from gridmarl.train.loop import build_agent, train
-from gridmarl.train.options import checked_device, parse_settings, read_config
+from gridmarl.train.options import checked_device, parse_settings
 from gridmarl.train.quota.episode import Policy, QuotaEpisode, coordinate, play_day
 from gridmarl.train.quota.figure import load_figure
+from gridmarl.train.quota.market import NO_TRADE, quota_parameters
 from gridmarl.train.quota.rows import (
     Array,
     Deviation,
@@ -33,6 +29,7 @@ from gridmarl.train.quota.rows import (
     played_row,
     policy_of,
 )
+from gridmarl.train.quota.tables import deviations_table, print_rows, write_rows
 from gridmarl.train.run_folder import describe_run, write_json
 from gridmarl.train.stage_bar import stage_bar
 from gridmarl.train.tables import results_console
@@ -41,8 +38,6 @@ from gridmarl.train.train_options import evaluation_seed
 if TYPE_CHECKING:
     from gridmarl.train.compare import Compare
 
-ENV = "ev-quota"
-NO_TRADE = "no trade"
 HEURISTICS = (
     ("uncoordinated", "quota_uncoordinated"),
     (NO_TRADE, "quota_no_trade"),
@@ -51,7 +46,6 @@ HEURISTICS = (
     ("all over-declare", "quota_over_declare"),
 )
 """Name in tables, name in the registry."""
-_FOREIGN = ("scenario_name", "prices", "homes", "region", "start", "days")
 
 
 @dataclass
@@ -71,11 +65,7 @@ def compare_quota(options: Compare) -> int:
     Raises:
         ConfigError: an option that is not allowed, or belongs to another environment.
     """
-    for name in _FOREIGN:
-        if getattr(options, name):
-            shown = "scenario" if name == "scenario_name" else name
-            raise ConfigError(f"--{shown} with {ENV}: sessions are drawn from the packaged tables; allowed is --set")
-    params = EVQuotaParams.from_dict(read_config(options.config) | parse_settings(options.set))
+    params = quota_parameters(options)
     options.check()
     torch.set_num_threads(options.threads)
     scenario = default_ev_scenario(params.num_stations)
@@ -162,69 +152,10 @@ def _deep_q(options: Compare, params: EVQuotaParams, scenario: EVScenario, folde
 def _report(folder: Path, console: Console, result: QuotaComparison) -> None:
     if not result.rows:
         return
-    for title, columns in (("Energy and load", _ENERGY), ("Money", _MONEY)):
-        console.print(_rows_table(title, columns, result.rows))
-    for note in _NOTES:
-        console.print(f"  {note}", highlight=False)
+    print_rows(console, result.rows)
     if result.over_declaring:
-        console.print(_deviations_table(result.over_declaring))
-    with (folder / "metrics.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [item.name for item in fields(QuotaRow)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in result.rows)
+        console.print(deviations_table(result.over_declaring))
+    write_rows(folder / "metrics.csv", result.rows)
     write_json(folder / "summary.json", asdict(result))
     load_figure(folder / "figures" / "load.png", result.load_kwh, result.margin_kwh)
     console.print(f"Results in {folder}")
-
-
-def _number(value: float | None, digits: int = 1) -> str:
-    return "n/a" if value is None else f"{value:,.{digits}f}"
-
-
-def _share(row: QuotaRow) -> str:
-    if row.gains_share is None:
-        return "n/a"
-    text = f"{100 * row.gains_share:,.1f}"
-    return f"{text} ± {100 * row.gains_share_interval:,.1f} %" if row.gains_share_interval else f"{text} %"
-
-
-_ENERGY: tuple[tuple[str, Callable[[QuotaRow], str]], ...] = (
-    ("delivered\nkWh", lambda row: _number(row.delivered_kwh)),
-    ("unserved\nkWh", lambda row: _number(row.unserved_kwh)),
-    ("overload\nhalf hours", lambda row: _number(row.overload_half_hours)),
-    ("overload\nkWh", lambda row: _number(row.overload_kwh)),
-    ("scarce\nhalf hours", lambda row: _number(row.scarce_half_hours)),
-    ("traded\nkWh", lambda row: _number(row.traded_kwh)),
-    ("over-decl.\nkWh", lambda row: _number(row.over_declared_kwh)),
-)
-_MONEY: tuple[tuple[str, Callable[[QuotaRow], str]], ...] = (
-    ("welfare\ntoken", lambda row: _number(row.welfare_tok, 0)),
-    ("gains\nshare, 95 % int.", _share),
-    ("stations\ntoken", lambda row: _number(row.reward_tok, 0)),
-    ("fee per\nstation", lambda row: _number(row.fee_per_station_tok, 0)),
-    ("penalty per\nstation", lambda row: _number(row.penalty_per_station_tok, 0)),
-)
-_NOTES = (
-    "all figures are means per day; uncoordinated stations may charge beyond their quotas",
-    "welfare: value of delivered energy less fees and the cost of unserved energy",
-    "gains: welfare beyond 'no trade'; the share is of what the coordinator gains",
-    "stations: welfare less penalties; penalty: forfeited deposits included",
-)
-
-
-def _rows_table(title: str, columns: tuple[tuple[str, Callable[[QuotaRow], str]], ...], rows: list[QuotaRow]) -> Table:
-    table = Table("", title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading, _ in columns:
-        table.add_column(heading, justify="right")
-    for row in rows:
-        table.add_row(row.name, *(cell(row) for _, cell in columns))
-    return table
-
-
-def _deviations_table(found: list[Deviation]) -> Table:
-    title = "One station declares the most it may, the others truthfully"
-    heads = ("terms", "it gains, token/day", "over-declared kWh/day")
-    table = Table(*heads, title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for row in found:
-        table.add_row(row.terms, f"{row.gain_tok:,.1f} ± {row.interval_tok:,.1f}", _number(row.over_declared_kwh))
-    return table
