@@ -18,6 +18,7 @@ from gridmarl.envs.registry import environment, environments
 from gridmarl.envs.two_stage_dr.batched import BatchedTwoStageDR
 from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
 from gridmarl.errors import ConfigError
+from gridmarl.json_depth import require_shallow
 from gridmarl.scenarios.registry import named_scenario
 from gridmarl.scenarios.scenario import Scenario, default_scenario, load_scenario
 from gridmarl.units import PERMILLE
@@ -177,7 +178,9 @@ def read_config(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_repetition)
+        text = path.read_text(encoding="utf-8")
+        require_shallow(text)
+        content = json.loads(text, object_pairs_hook=_without_repetition)
     except OSError as error:
         raise ConfigError(f"config: {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
@@ -207,6 +210,7 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
         if name in values:
             raise ConfigError(f"setting {item!r}: {name} is set twice")
         try:
+            require_shallow(text)
             values[name] = json.loads(text)
         except (ValueError, RecursionError):
             values[name] = text

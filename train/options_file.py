@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gridmarl.errors import ConfigError
+from gridmarl.json_depth import require_shallow
 
 Command = TypeVar("Command", bound=Any)
 _SETTINGS = ("set", "agent_set")
@@ -54,6 +55,7 @@ def read_options(path: Path) -> dict[str, Any]:
     """The options in a file; ConfigError names it and what is wrong with it."""
     try:
         text = path.read_text(encoding="utf-8")
+        require_shallow(text)
         content = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except OSError as error:
         raise ConfigError(f"options: {path}: {error.strerror}") from error

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from gridmarl.errors import LedgerError
+from gridmarl.json_depth import require_shallow
 from gridmarl.ledger.bao_verify import left_chunks
 from gridmarl.ledger.batch import BatchHeader
 from gridmarl.ledger.batch_tree import batch_tree
 from gridmarl.ledger.batch_verify import HEADER_BYTES, batch_header_hash, part_ranges, verify_lane
 from gridmarl.ledger.block import CONSENSUS_CODES, VERSION, Block, Header, SealedBlock
 from gridmarl.ledger.hashing import section_root, state_root
-from gridmarl.ledger.json_depth import require_shallow
 from gridmarl.ledger.packing import pack_hour
 from gridmarl.ledger.records import RECORD_BYTES, decode_record
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import gridmarl
 from gridmarl.errors import ConfigError, LedgerError
+from gridmarl.json_depth import require_shallow
 from gridmarl.ledger.block import CONSENSUS_CODES
 from gridmarl.ledger.election import MAX_CONFIRMATIONS, MAX_VALIDATORS, MIN_PBFT_VALIDATORS
 from gridmarl.ledger.hashing import HASH_BYTES, genesis_hash
-from gridmarl.ledger.json_depth import require_shallow
 from gridmarl.ledger.nonce import MAX_DIFFICULTY_BITS
 from gridmarl.ledger.records import transaction_count
 from gridmarl.units import MAX_BOOK_WH

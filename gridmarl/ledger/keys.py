@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from blake3 import blake3
 
 from gridmarl.errors import ConfigError, LedgerError, MissingExtraError
+from gridmarl.json_depth import require_shallow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -157,7 +158,9 @@ class KeyRing:
             if found.st_mode & _OTHERS:
                 mode = stat.S_IMODE(found.st_mode)
                 raise LedgerError(f"keys {name}: mode {mode:04o} lets others read it; allowed is 0600 (chmod 600)")
-            content = json.loads(Path(path).read_bytes())
+            text = Path(path).read_text(encoding="utf-8")
+            require_shallow(text)
+            content = json.loads(text)
         except OSError as error:
             raise LedgerError(f"keys {name}: cannot be read ({error.strerror})") from error
         except (ValueError, RecursionError):

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gridmarl.errors import LedgerError
+from gridmarl.json_depth import require_shallow
 from gridmarl.ledger import bao_verify
 from gridmarl.ledger.hashing import header_hash
-from gridmarl.ledger.json_depth import require_shallow
 from gridmarl.ledger.reader import LedgerReader
 from gridmarl.ledger.records import RECORD_BYTES
 

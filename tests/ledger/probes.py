@@ -145,6 +145,7 @@ def json_probes(case: Case) -> Iterator[Probe]:
     yield case.raw("text cut short", base[:-1], "json")
     yield case.raw("text after the end", base + "}", "json")
     yield case.raw("brackets nested deep", "[" * 5000, "json")
+    yield case.raw("brackets nested in a key", base[:-1] + ', "x": ' + "[" * 200 + "]" * 200 + "}", "json")
     yield case.raw("format twice", base[:-1] + f', "format": {text(case.base["format"])}}}', "json")
     yield case.raw("key twice", base[:-1] + ', "x": 1, "x": 2}', "json")
     for name, value in (("list", []), ("number", 7), ("null", None), ("string", "gridmarl-block-proof-1")):

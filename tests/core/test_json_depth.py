@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from gridmarl.ledger.json_depth import MAX_DEPTH, require_shallow
+from gridmarl.json_depth import MAX_DEPTH, require_shallow
 
 _READ = """
 import sys
