@@ -56,7 +56,8 @@ def test_quick_run_of_the_script(repository: Path, tmp_path: Path) -> None:
     rows = read(out)
     assert set(rows[0]) == MEASURED | PROVENANCE
     cases = [(row["interface"], row["mode"], row["ledger"], row["lanes"]) for row in rows]
-    levels = [("batched", "eager", ledger, lanes) for lanes in ("1", "4") for ledger in ("off", "accounts", "sealed")]
+    ledgers = ("off", "accounts", "batch", "sealed")
+    levels = [("batched", "eager", ledger, lanes) for lanes in ("1", "4") for ledger in ledgers]
     assert cases == [("pettingzoo", "eager", "accounts", "1"), *levels]
     for row in rows:
         assert all(row[name] for name in MEASURED | PROVENANCE), row
