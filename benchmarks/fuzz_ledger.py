@@ -238,8 +238,9 @@ def lawful(data: bytes, future: Sequence[tuple[int, int]]) -> bool:
     sealed = played.blocks[rules.lane]
     end = Trailer(len(sealed), played.heads[0], state_root(balance_bytes(balances)))
     whole = file_bytes(rules, [each.block for each in sealed], end)
-    mined = rules.consensus == "proof_of_work" and mined_otherwise(rules, blocks, [each.block for each in sealed])
-    return mined or data == whole or lacks_votes_only(data, whole)
+    if rules.consensus == "proof_of_work" and mined_otherwise(rules, blocks, [each.block for each in sealed]):
+        whole = file_bytes(rules, blocks, end._replace(head=blocks[-1].parsed_header().hash()))
+    return data == whole or lacks_votes_only(data, whole)
 
 
 def columns(block: Block, kind: Kind) -> dict[str, list[int]]:

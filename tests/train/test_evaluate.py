@@ -158,7 +158,7 @@ def test_folders_that_are_no_runs(name: str, message: str, runs: Path, tmp_path:
         (("evaluate", "{dqn}", "--set", "num_prosumers=4"), "num_prosumers: 4; allowed is 3"),
         (("evaluate", "{dqn}", "--set", "nonsense=4"), "nonsense"),
         (("evaluate", "{dqn}", "--scenario", "default", "--prices", "x"), "--scenario default with --prices"),
-        (("compare", "nowhere"), "'nowhere': neither an environment nor a run; allowed are two-stage-dr,"),
+        (("compare", "nowhere"), "'nowhere': neither an environment nor a run; allowed are ev-quota, two-stage-dr,"),
         (("compare", "{dqn}", "{dqn}"), "one of them twice; allowed is each only once"),
     ],
 )
