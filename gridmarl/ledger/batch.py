@@ -103,7 +103,7 @@ class BatchRoots:
         num_prosumers: P.
         lanes: `[E]` lane numbers.
         interest: hours end with records of interest.
-        threads: of packing and hashing on a CPU; 0: as many as torch uses.
+        threads: on a CPU; with two or more, one packs ahead while one hashes; 0: as many as torch uses.
         compress: hash as tensors with this compression, on a CPU, too (slower there, the same root).
     """
 
@@ -116,10 +116,10 @@ class BatchRoots:
         threads: int = 0,
         compress: Compress | None = None,
     ) -> None:
-        self._lanes, self._threads, self._compress = lanes, threads or torch.get_num_threads(), compress
+        self._lanes, self._compress = lanes, compress
         cut = pieces(8 * part_words(num_prosumers, interest=interest))
         ranges = [(_CHUNK_INT64 * first, _CHUNK_INT64 * chunks) for first, chunks in cut]
-        self._tiles = Tiles(num_prosumers, lanes, ranges, interest=interest, threads=self._threads)
+        self._tiles = Tiles(num_prosumers, lanes, ranges, interest=interest, threads=threads or torch.get_num_threads())
 
     def root(self, hour: HourRecord) -> bytes:
         """Batch root of an hour, 32 bytes."""
