@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from gridmarl.envs.ev_quota.batched import BatchedEVQuota
 from gridmarl.envs.ev_quota.params import EVQuotaParams
 from gridmarl.envs.ev_quota.scenario import ev_scenario
 from gridmarl.train.quota.episode import coordinate, play_day
+from gridmarl.train.quota.market import HeldOut, QuotaMarket
 from gridmarl.train.quota.rows import deviations, played_row, policy_of
 from tests.train.command_line import gridmarl, strict_json
 
@@ -52,9 +55,46 @@ def test_overload_is_counted_and_paid_for() -> None:
     assert row.overload_kwh == pytest.approx(beyond.sum() / 1000 / LANES)
     assert row.overload_half_hours == pytest.approx((beyond > 0).sum() / LANES)
     assert row.overload_kwh > 0
+    assert row.over_used_kwh == pytest.approx(row.overload_kwh)  # a margin that is scarce is handed out in full
     assert row.penalty_per_station_tok == pytest.approx(beyond.sum() * 1_000_000 / 1e6 / LANES / 4)
     assert row.reward_tok == pytest.approx(row.welfare_tok - 4 * row.penalty_per_station_tok)
     assert row.gains_share == pytest.approx(row.welfare_tok / 1e6)
+
+
+def test_a_plan_beyond_the_margin_counts_as_overload() -> None:
+    """The coordinator's row is measured against the margin like the others."""
+    held_out = HeldOut.prepare(QuotaMarket(market().params, SCENARIO, "cpu"), LANES, 3, "off", "")
+    row = held_out.coordinator_row()
+    assert row.overload_half_hours == 0
+    assert row.overload_kwh == pytest.approx(0, abs=1e-6)
+    plan = held_out.plans[0]
+    half_hour = int((market_margin(3)[:, 0] - plan.energy_wh.sum(0)).argmin())  # a limit that binds
+    energy = plan.energy_wh.copy()
+    energy[energy[:, half_hour].argmax(), half_hour] += 2_400.0
+    held_out.plans[0] = replace(plan, energy_wh=energy)
+    more = held_out.coordinator_row()
+    assert more.overload_half_hours == pytest.approx(1 / LANES)
+    assert more.overload_kwh == pytest.approx(2.4 / LANES, abs=1e-6)
+
+
+def market_margin(seed: int) -> NDArray[np.int64]:
+    env = market()
+    env.reset(seed)
+    margin: NDArray[np.int64] = env.state.margin_wh.numpy()
+    return margin
+
+
+def test_bills_are_what_leaves_the_accounts() -> None:
+    """Fees, penalties and payments for quota, station by station; over all stations, what the DSO has got."""
+    env = market(overuse=True, forfeit_permille=300)
+    episode = play_day(env, policy_of(env, "quota_truthful"), 3)
+    balances = env.state.balances.numpy()
+    assert np.array_equal(-balances[:-1], episode.bill_utok)
+    row = played_row("truthful", episode, np.zeros(LANES), np.ones(LANES))
+    assert row.bill_per_station_tok == pytest.approx(balances[-1].mean() / 4e6)
+    assert row.most_bill_tok == pytest.approx(-balances[:-1].mean(1).min() / 1e6)
+    assert row.least_bill_tok < row.bill_per_station_tok < row.most_bill_tok
+    assert row.over_used_kwh == 0
 
 
 def test_over_declaring_alone_pays_unless_unused_quota_costs() -> None:
@@ -79,7 +119,11 @@ def test_command(tmp_path: Path) -> None:
     assert "One station declares the most it may" in outcome.out
     assert max(len(line) for line in outcome.out.splitlines()[:-1]) <= 100
     for row in summary["rows"][1:]:
-        assert row["overload_kwh"] == 0
+        assert row["over_used_kwh"] == row["overload_half_hours"] == 0
+        assert row["overload_kwh"] == pytest.approx(0, abs=1e-6)
+    for row in summary["rows"]:
+        assert row["bill_per_station_tok"] == pytest.approx(row["fee_per_station_tok"] + row["penalty_per_station_tok"])
+        assert row["least_bill_tok"] <= row["bill_per_station_tok"] <= row["most_bill_tok"]
     assert len(summary["load_kwh"]["deep Q"]) == len(summary["margin_kwh"]) == 48
     with (folder / "metrics.csv").open(encoding="utf-8") as file:
         assert [row["name"] for row in csv.DictReader(file)] == names

@@ -11,22 +11,18 @@ import torch
 from rich.console import Console
 
 from gridmarl.envs.ev_quota.batched import BatchedEVQuota
-from gridmarl.envs.ev_quota.params import EVQuotaParams
-from gridmarl.envs.ev_quota.scenario import EVScenario, default_ev_scenario
+from gridmarl.protocols import Agent
 from gridmarl.train.config import TrainConfig
 from gridmarl.train.loop import build_agent, train
-from gridmarl.train.options import checked_device, parse_settings
-from gridmarl.train.quota.episode import Policy, QuotaEpisode, coordinate, play_day
+from gridmarl.train.options import parse_settings
+from gridmarl.train.quota.episode import QuotaEpisode, play_day
 from gridmarl.train.quota.figure import load_figure
-from gridmarl.train.quota.market import NO_TRADE, quota_parameters
+from gridmarl.train.quota.market import NO_TRADE, HeldOut, QuotaMarket
 from gridmarl.train.quota.rows import (
-    Array,
     Deviation,
     QuotaRow,
     deviation_terms,
     deviations,
-    planned_row,
-    played_row,
     policy_of,
 )
 from gridmarl.train.quota.tables import deviations_table, print_rows, write_rows
@@ -65,67 +61,58 @@ def compare_quota(options: Compare) -> int:
     Raises:
         ConfigError: an option that is not allowed, or belongs to another environment.
     """
-    params = quota_parameters(options)
+    market = QuotaMarket.of(options)
     options.check()
     torch.set_num_threads(options.threads)
-    scenario = default_ev_scenario(params.num_stations)
-    build_agent(*_training(options, params, scenario))  # what it refuses ends here, before a folder is made
+    build_agent(*_training(options, market))  # what it refuses ends here, before a folder is made
     folder = options.folder("compare")
-    about = {"command": "compare", **describe_run(options), "params": params.to_dict()}
-    write_json(folder / "config.json", about | {"scenario": scenario.name, "attribution": scenario.attribution})
+    about = {"command": "compare", **describe_run(options), "params": market.params.to_dict()}
+    scenario = {"scenario": market.scenario.name, "attribution": market.scenario.attribution}
+    write_json(folder / "config.json", about | scenario)
     result = QuotaComparison()
     try:
-        _play_all(options, params, scenario, folder, result)
+        _play_all(options, market, folder, result)
     except KeyboardInterrupt:
         result.interrupted = True
     _report(folder, results_console(), result)
     return 130 if result.interrupted else 0
 
 
-def _play_all(
-    options: Compare, params: EVQuotaParams, scenario: EVScenario, folder: Path, result: QuotaComparison
-) -> None:
+def _play_all(options: Compare, market: QuotaMarket, folder: Path, result: QuotaComparison) -> None:
     lanes, seed = options.episodes, evaluation_seed(options.seed)
-
-    def market(**changes: object) -> BatchedEVQuota:
-        rules = replace(params, **changes)  # type: ignore[arg-type]
-        device = checked_device(options.device)
-        return BatchedEVQuota(rules, scenario, num_envs=lanes, device=device, auto_reset=False)
-
-    with stage_bar("coordinator", lanes, "lanes", options.progress) as advance:
-        plans = coordinate(market(), seed, advance)
-    best = np.array([plan.welfare_utok for plan in plans])
-    episodes: dict[str, QuotaEpisode] = {}
+    held_out = HeldOut.prepare(market, lanes, seed, options.progress, "coordinator")
     for name, registered in HEURISTICS:
-        changes = {"overuse": True} if name == "uncoordinated" else {}
-        env = market(action_space="continuous", **changes)
-        episodes[name] = play_day(env, policy_of(env, registered), seed)
-    no_trade = episodes[NO_TRADE].welfare_utok.astype(np.float64)
-    for name, episode in episodes.items():
-        _add(result, name, episode, no_trade, best)
-    policy, result.interrupted = _deep_q(options, params, scenario, folder)
-    _add(result, "deep Q", play_day(market(action_space="discrete"), policy, seed), no_trade, best)
-    env = market()
-    env.reset(seed)
-    tariff = env.state.tariff.cpu().numpy().astype(np.float64)
-    result.rows.append(planned_row(plans, tariff, params.num_stations, no_trade))
-    result.load_kwh["coordinator"] = (np.mean([plan.energy_wh.sum(0) for plan in plans], axis=0) / 1_000).tolist()
-    result.margin_kwh = (episodes[NO_TRADE].margin_wh.mean(1) / 1_000).tolist()
+        episode = held_out.references.get(name)
+        if episode is None:
+            changes = {"overuse": True} if name == "uncoordinated" else {}
+            env = market.batched(lanes, action_space="continuous", **changes)
+            episode = play_day(env, policy_of(env, registered), seed)
+        _add(result, held_out, name, episode)
+    agent, result.interrupted = _deep_q(options, market, folder)
+    _add(result, held_out, "deep Q", held_out.play(agent, "discrete"))
+    _add_coordinator(result, held_out)
     if not result.interrupted and options.exploitability != "off":
-        parts = len(deviation_terms(params)) * params.num_stations
+        parts = len(deviation_terms(market.params)) * market.params.num_stations
         with stage_bar("over-declaring alone", parts, "stations", options.progress) as advance:
-            result.over_declaring = deviations(params, scenario, lanes, seed, advance)
+            result.over_declaring = deviations(market.params, market.scenario, lanes, seed, advance)
 
 
-def _add(result: QuotaComparison, name: str, episode: QuotaEpisode, no_trade: Array, best: Array) -> None:
-    result.rows.append(played_row(name, episode, no_trade, best))
+def _add(result: QuotaComparison, held_out: HeldOut, name: str, episode: QuotaEpisode) -> None:
+    result.rows.append(held_out.row(name, episode))
     result.load_kwh[name] = (episode.used_wh.sum(1).mean(1) / 1_000).tolist()
 
 
-def _training(options: Compare, params: EVQuotaParams, scenario: EVScenario) -> tuple[BatchedEVQuota, TrainConfig]:
-    rules = replace(params, action_space="discrete")
+def _add_coordinator(result: QuotaComparison, held_out: HeldOut) -> None:
+    result.rows.append(held_out.coordinator_row())
+    load_wh = np.mean([plan.energy_wh.sum(0) for plan in held_out.plans], axis=0)
+    result.load_kwh["coordinator"] = (load_wh / 1_000).tolist()
+    result.margin_kwh = (held_out.references[NO_TRADE].margin_wh.mean(1) / 1_000).tolist()
+
+
+def _training(options: Compare, market: QuotaMarket) -> tuple[BatchedEVQuota, TrainConfig]:
+    rules = replace(market.params, action_space="discrete")
     lanes = options.train_lanes
-    env = BatchedEVQuota(rules, scenario, num_envs=lanes, device=checked_device(options.device), ledger="off")
+    env = replace(market, params=rules).for_training(lanes)
     return env, TrainConfig(
         env_id=env.env_id,
         agent="dqn",
@@ -141,12 +128,12 @@ def _training(options: Compare, params: EVQuotaParams, scenario: EVScenario) -> 
     )
 
 
-def _deep_q(options: Compare, params: EVQuotaParams, scenario: EVScenario, folder: Path) -> tuple[Policy, bool]:
-    """A trained policy, and whether its training was cut off."""
-    env, config = _training(options, params, scenario)
+def _deep_q(options: Compare, market: QuotaMarket, folder: Path) -> tuple[Agent, bool]:
+    """A trained agent, and whether its training was cut off."""
+    env, config = _training(options, market)
     agent = build_agent(env, config)
     outcome = train(env, agent, config, folder / "deep-q")
-    return lambda observation: agent.act(observation, explore=False), outcome.interrupted
+    return agent, outcome.interrupted
 
 
 def _report(folder: Path, console: Console, result: QuotaComparison) -> None:

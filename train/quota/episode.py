@@ -28,11 +28,18 @@ class QuotaEpisode:
     overload_wh: Integers  # [T, E]
     used_wh: Integers  # [T, N, E]
     over_declared_wh: Integers  # [T, N, E] beyond what the vehicles could take
+    over_used_wh: Integers  # [T, N, E] beyond the final quota
     unserved_wh: Integers  # [T, N, E]
     value_utok: Integers  # [T, N, E] of delivered energy, less the cost of what is unserved
     fee_utok: Integers  # [T, N, E]
     penalty_utok: Integers  # [T, N, E] penalties and forfeitures
     reward_utok: Integers  # [T, N, E]
+
+    @property
+    def bill_utok(self) -> Integers:
+        """Of each station, `[N, E]`: fees, penalties and what it pays for quota, less what it gets for quota."""
+        bill: Integers = (self.value_utok - self.reward_utok).sum(0)
+        return bill
 
     @property
     def welfare_utok(self) -> Integers:
@@ -63,6 +70,7 @@ def _columns(settled: Settled) -> dict[str, Tensor]:
         "overload_wh": settled.overload_wh,
         "used_wh": settled.used_wh,
         "over_declared_wh": (settled.declared.declared_wh - settled.situation.possible_wh).clamp(min=0),
+        "over_used_wh": (settled.used_wh - settled.quota_wh).clamp(min=0),
         "unserved_wh": settled.unserved_wh,
         "value_utok": settled.value_utok - settled.unserved_utok,
         "fee_utok": charges.fee_utok,

@@ -32,11 +32,21 @@ def quota_parameters(options: MarketOptions) -> EVQuotaParams:
     Raises:
         ConfigError: a parameter that is not allowed, or an option that belongs to another environment.
     """
+    return EVQuotaParams.from_dict(quota_changes(options) | read_config(options.config) | parse_settings(options.set))
+
+
+def quota_changes(options: MarketOptions) -> dict[str, Any]:
+    """No parameter is changed by another option; ConfigError for one that belongs to another environment."""
     for name in _FOREIGN:
         if getattr(options, name):
             shown = "scenario" if name == "scenario_name" else name
             raise ConfigError(f"--{shown} with {ENV}: sessions are drawn from the packaged tables; allowed is --set")
-    return EVQuotaParams.from_dict(read_config(options.config) | parse_settings(options.set))
+    return {}
+
+
+def quota_scenario(options: MarketOptions, params: EVQuotaParams) -> EVScenario:
+    """Sessions and the transformer's other load."""
+    return default_ev_scenario(params.num_stations)
 
 
 @dataclass(frozen=True)
@@ -103,8 +113,8 @@ class HeldOut:
         """The row of the coordinator."""
         env = self.market.batched(self.lanes)
         env.reset(self.seed)
-        tariff = env.state.tariff.cpu().numpy().astype(np.float64)
-        return planned_row(self.plans, tariff, self.market.params.num_stations, self.no_trade_utok)
+        tariff, margin = (part.cpu().numpy().astype(np.float64) for part in (env.state.tariff, env.state.margin_wh))
+        return planned_row(self.plans, tariff, margin, self.market.params.num_stations, self.no_trade_utok)
 
     def levels(self) -> dict[str, dict[str, float | None]]:
         """By unit of a learning curve, what the references reach: tokens per station and day, share of the gains."""

@@ -22,6 +22,7 @@ from gridmarl.train.quota.episode import Policy, QuotaEpisode, play_day
 from gridmarl.units import UTOK_PER_TOKEN
 
 Array = NDArray[np.float64]
+_SOLVER_WH = 1e-3  # what floating point may leave of a limit that a plan keeps to
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class QuotaRow:
     """Means per lane (a day of all stations); tokens, kWh. None: not defined for this row.
 
     `gains_share` is welfare beyond allocation without trading over what the coordinator gains beyond it, with the
-    half-width of its 95 % interval over lanes.
+    half-width of its 95 % interval over lanes. A bill is a station's fees, penalties and payments for quota, less what
+    others pay it.
     """
 
     name: str
@@ -46,6 +48,10 @@ class QuotaRow:
     scarce_half_hours: float | None
     traded_kwh: float | None
     over_declared_kwh: float | None
+    over_used_kwh: float = 0.0
+    bill_per_station_tok: float | None = None
+    least_bill_tok: float | None = None  # of the station that pays least
+    most_bill_tok: float | None = None
 
 
 @dataclass(frozen=True)
@@ -82,30 +88,55 @@ def played_row(name: str, episode: QuotaEpisode, no_trade: Array, best: Array) -
         scarce_half_hours=mean(episode.scarce, 1.0),
         traded_kwh=mean(episode.traded_wh),
         over_declared_kwh=mean(episode.over_declared_wh),
+        over_used_kwh=mean(episode.over_used_wh),
+        **_bills(episode.bill_utok.mean(1)),
     )
 
 
-def planned_row(plans: Sequence[ChargingPlan], tariff: Array, stations: int, no_trade: Array) -> QuotaRow:
-    """The row of the coordinator; its plans keep to every margin."""
+def planned_row(
+    plans: Sequence[ChargingPlan], tariff: Array, margin_wh: Array, stations: int, no_trade: Array
+) -> QuotaRow:
+    """The row of the coordinator.
+
+    Args:
+        tariff: `[T]` µtok/Wh.
+        margin_wh: `[T, E]`, of which the plans may use the first half hours only.
+        no_trade: welfare `[E]` without trading, µtok.
+    """
     welfare = np.array([plan.welfare_utok for plan in plans])
     share, interval = _share(welfare, no_trade, welfare)
-    fee = float(np.mean([(plan.energy_wh * tariff).sum() for plan in plans])) / UTOK_PER_TOKEN
+    load = np.stack([plan.energy_wh.sum(0) for plan in plans], 1)  # [T, E]
+    overload = np.maximum(load - margin_wh[: len(load)], 0.0)
+    # vehicles lie as [sessions, stations]
+    fees = [(plan.energy_wh * tariff[: len(load)]).sum(1).reshape(-1, stations).sum(0) for plan in plans]
+    bills = _bills(np.mean(fees, axis=0))
     return QuotaRow(
         name="coordinator",
         delivered_kwh=float(np.mean([plan.energy_wh.sum() for plan in plans])) / 1_000,
         unserved_kwh=float(np.mean([plan.unserved_wh.sum() for plan in plans])) / 1_000,
-        overload_half_hours=0.0,
-        overload_kwh=0.0,
+        overload_half_hours=float((overload > _SOLVER_WH).sum()) / len(plans),
+        overload_kwh=float(overload.sum()) / 1_000 / len(plans),
         welfare_tok=float(welfare.mean()) / UTOK_PER_TOKEN,
         gains_share=share,
         gains_share_interval=interval,
         reward_tok=None,
-        fee_per_station_tok=fee / stations,
+        fee_per_station_tok=bills["bill_per_station_tok"],
         penalty_per_station_tok=0.0,
         scarce_half_hours=None,
         traded_kwh=None,
         over_declared_kwh=None,
+        **bills,
     )
+
+
+def _bills(by_station: Array) -> dict[str, float]:
+    """Mean, least and most of bills `[N]` in µtok."""
+    bills = by_station / UTOK_PER_TOKEN
+    return {
+        "bill_per_station_tok": float(bills.mean()),
+        "least_bill_tok": float(bills.min()),
+        "most_bill_tok": float(bills.max()),
+    }
 
 
 def _share(welfare: Array, no_trade: Array, best: Array) -> tuple[float | None, float | None]:

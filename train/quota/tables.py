@@ -17,8 +17,8 @@ Columns = tuple[tuple[str, Callable[[QuotaRow], str]], ...]
 
 
 def print_rows(console: Console, rows: Sequence[QuotaRow]) -> None:
-    """Both tables, and what their columns mean."""
-    for title, columns in (("Energy and load", _ENERGY), ("Money", _MONEY)):
+    """The tables, and what their columns mean."""
+    for title, columns in _TABLES:
         console.print(_rows_table(title, columns, rows))
     for note in _NOTES:
         console.print(f"  {note}", highlight=False)
@@ -48,22 +48,37 @@ _ENERGY: Columns = (
     ("unserved\nkWh", lambda row: _number(row.unserved_kwh)),
     ("overload\nhalf hours", lambda row: _number(row.overload_half_hours)),
     ("overload\nkWh", lambda row: _number(row.overload_kwh)),
+)
+_QUOTAS: Columns = (
     ("scarce\nhalf hours", lambda row: _number(row.scarce_half_hours)),
     ("traded\nkWh", lambda row: _number(row.traded_kwh)),
-    ("over-decl.\nkWh", lambda row: _number(row.over_declared_kwh)),
+    ("over-declared\nkWh", lambda row: _number(row.over_declared_kwh)),
+    ("over-used\nkWh", lambda row: _number(row.over_used_kwh)),
 )
 _MONEY: Columns = (
     ("welfare\ntoken", lambda row: _number(row.welfare_tok, 0)),
     ("gains\nshare, 95 % int.", _share),
     ("stations\ntoken", lambda row: _number(row.reward_tok, 0)),
-    ("fee per\nstation", lambda row: _number(row.fee_per_station_tok, 0)),
-    ("penalty per\nstation", lambda row: _number(row.penalty_per_station_tok, 0)),
+)
+_BILLS: Columns = (
+    ("fee", lambda row: _number(row.fee_per_station_tok, 0)),
+    ("penalty", lambda row: _number(row.penalty_per_station_tok, 0)),
+    ("bill", lambda row: _number(row.bill_per_station_tok, 0)),
+    ("lowest bill", lambda row: _number(row.least_bill_tok, 0)),
+    ("highest bill", lambda row: _number(row.most_bill_tok, 0)),
+)
+_TABLES = (
+    ("Energy and load", _ENERGY),
+    ("Quotas", _QUOTAS),
+    ("Money", _MONEY),
+    ("Bills per station, token", _BILLS),
 )
 _NOTES = (
     "all figures are means per day; uncoordinated stations may charge beyond their quotas",
     "welfare: value of delivered energy less fees and the cost of unserved energy",
     "gains: welfare beyond 'no trade'; the share is of what the coordinator gains",
     "stations: welfare less penalties; penalty: forfeited deposits included",
+    "bill: fee, penalty, and payments for quota less income from it (which cancel out in the mean)",
 )
 
 
