@@ -26,7 +26,7 @@ _PRICES = (
     "unserved_cost_utok_per_wh",
 )
 _ENTRIES = (("declare", "trade", "price", "charge"), ("declare", "trade", "price", "charge_overuse"))
-_HALF_LEVEL = FULL_LEVEL // 2
+HALF_LEVEL = FULL_LEVEL // 2
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Order:
 
 
 class QuotaHeuristic(ABC):
-    """Base of the stations: reads the fields, asks for a demand and an order, writes the action. Has no options.
+    """Base of the stations: reads the fields, asks for a demand and an order, writes the action. Few have options.
 
     Raises:
         ConfigError: an option was given, or the environment lacks a field or entry that the heuristic needs.
@@ -68,11 +68,9 @@ class QuotaHeuristic(ABC):
 
     name = ""
     learns = False
-    share_beyond_quota = 0  # of what the vehicles could take beyond the quota, in levels 0 .. 32768
 
     def __init__(self, context: AgentContext) -> None:
-        if context.options:
-            raise ConfigError(f"{self.name}: unknown option {next(iter(context.options))!r}; it has no options")
+        self.configure(context.options)
         spec = context.action_spec
         if spec.names not in _ENTRIES:
             raise ConfigError(f"{self.name}: cannot fill the action entries {spec.names}; known are {_ENTRIES[0]}")
@@ -80,8 +78,13 @@ class QuotaHeuristic(ABC):
             raise ConfigError(f"{self.name}: a discrete action space needs ActionSpec.grid, which says what it means")
         self._reader = FieldReader(context, self.name, ("stage", *_ENERGIES, *_PRICES))
         self._grid = None if spec.grid is None else spec.grid.to(context.device)
-        self._can_overuse = spec.names[3] == "charge_overuse"
+        self.can_overuse = spec.names[3] == "charge_overuse"
         self._is_declaration = torch.tensor([name == "declare" for name in spec.names], device=context.device)
+
+    def configure(self, options: dict[str, Any]) -> None:
+        """Take the options in; by default there are none."""
+        if options:
+            raise ConfigError(f"{self.name}: unknown option {next(iter(options))!r}; it has no options")
 
     @abstractmethod
     def demand(self, seen: Seen) -> Tensor:
@@ -91,17 +94,21 @@ class QuotaHeuristic(ABC):
     def order(self, seen: Seen) -> Order:
         """What it bids for quota."""
 
+    def beyond_quota(self, seen: Seen) -> Tensor:
+        """Share, in levels 0 .. 32768, of what the vehicles could take beyond the final quota; read with over-use."""
+        return torch.zeros_like(seen.quota)
+
     def act(self, observation: Tensor, *, explore: bool) -> Tensor:
         """Actions for `[E, N, F]` observations; `explore` changes nothing."""
         seen = Seen(*(self._reader.integer(observation, name) for name in _ENERGIES + _PRICES))
         least = torch.minimum(seen.urgent, seen.declaration_limit)
         declare = level_for(self.demand(seen) - least, seen.declaration_limit - least)
         order = self.order(seen)
-        bought = _half_level_for(order.buy_wh, (seen.possible - seen.quota).clamp(min=0))
-        trade = _HALF_LEVEL + bought - _half_level_for(order.sell_wh, seen.quota)
+        bought = half_level_for(order.buy_wh, (seen.possible - seen.quota).clamp(min=0))
+        trade = HALF_LEVEL + bought - half_level_for(order.sell_wh, seen.quota)
         price = level_for(order.price - seen.floor, seen.cap - seen.floor)
-        full = _HALF_LEVEL + self.share_beyond_quota if self._can_overuse else FULL_LEVEL
-        charge = torch.full_like(price, full)
+        full = torch.full_like(price, FULL_LEVEL)
+        charge = HALF_LEVEL + self.beyond_quota(seen) if self.can_overuse else full
         action = entry_of(torch.stack((declare, trade, price, charge), dim=-1))
         return action if self._grid is None else self._nearest(action, self._reader.integer(observation, "stage"))
 
@@ -180,12 +187,15 @@ class Uncoordinated(NoTrade):
     """Charges every vehicle at once, whatever the quota; where over-use is not allowed, as much as the quota allows."""
 
     name = "quota_uncoordinated"
-    share_beyond_quota = _HALF_LEVEL
+
+    def beyond_quota(self, seen: Seen) -> Tensor:
+        """All."""
+        return torch.full_like(seen.quota, HALF_LEVEL)
 
 
-def _half_level_for(offset: Tensor, span: Tensor) -> Tensor:
+def half_level_for(offset: Tensor, span: Tensor) -> Tensor:
     """Level 0 .. 32768 that the environment maps to `offset`, `(span * level) >> 15`; exact for spans up to 32768."""
     offset = torch.minimum(offset, span)
-    level = (offset * _HALF_LEVEL + span - 1) // span.clamp(min=1)
-    level = level.clamp(min=0, max=_HALF_LEVEL)
+    level = (offset * HALF_LEVEL + span - 1) // span.clamp(min=1)
+    level = level.clamp(min=0, max=HALF_LEVEL)
     return level - ((span * level) >> 15 > offset).to(torch.int64)

@@ -38,6 +38,7 @@ _BUILTIN: dict[str, str] = {
     "quota_no_trade": "gridmarl.agents.quota_heuristics:NoTrade",
     "quota_over_declare": "gridmarl.agents.quota_heuristics:OverDeclare",
     "quota_uncoordinated": "gridmarl.agents.quota_heuristics:Uncoordinated",
+    "quota_over_use": "gridmarl.agents.quota_over_use:OverUse",
 }
 _registered: dict[str, AgentFactory] = {}
 _REQUIRED = {"dqn": "discrete", "tabular_q": "discrete", "sb3-dqn": "discrete", "sb3-sac": "continuous"}
@@ -45,7 +46,15 @@ _REQUIRED = {"dqn": "discrete", "tabular_q": "discrete", "sb3-dqn": "discrete", 
 _ENVIRONMENT = {
     **dict.fromkeys(("truthful", "zero_intelligence", "always_cap", "inflate", "comfort"), "two-stage-dr"),
     **dict.fromkeys(
-        ("quota_truthful", "quota_patient", "quota_no_trade", "quota_over_declare", "quota_uncoordinated"), "ev-quota"
+        (
+            "quota_truthful",
+            "quota_patient",
+            "quota_no_trade",
+            "quota_over_declare",
+            "quota_uncoordinated",
+            "quota_over_use",
+        ),
+        "ev-quota",
     ),
 }
 

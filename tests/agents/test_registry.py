@@ -48,7 +48,8 @@ def test_unknown_name_lists_those_there_are() -> None:
     with pytest.raises(
         ConfigError,
         match="no agent 'sarsa'; there are always_cap, comfort, dqn, inflate, mappo, ppo, quota_no_trade, "
-        "quota_over_declare, quota_patient, quota_truthful, quota_uncoordinated, sb3-a2c, sb3-dqn, sb3-ppo, sb3-sac, "
+        "quota_over_declare, quota_over_use, quota_patient, quota_truthful, quota_uncoordinated, sb3-a2c, sb3-dqn, "
+        "sb3-ppo, sb3-sac, "
         "tabular_q, truthful, zero_intelligence",
     ):
         registry.make_agent("sarsa", CONTEXT)

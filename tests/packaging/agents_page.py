@@ -15,6 +15,7 @@ OPTIONS = {
     "dqn": "gridmarl.agents.dqn_config:DQNConfig",
     "ppo": "gridmarl.agents.ppo_config:PPOConfig",
     "mappo": "gridmarl.agents.ppo_config:PPOConfig",
+    "quota_over_use": "gridmarl.agents.quota_over_use:OverUseOptions",
     "tabular_q": "gridmarl.agents.tabular:TabularConfig",
     "sb3-ppo": "gridmarl.agents.sb3_options:PPOOptions",
     "sb3-a2c": "gridmarl.agents.sb3_options:A2COptions",

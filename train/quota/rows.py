@@ -109,7 +109,7 @@ def planned_row(
     overload = np.maximum(load - margin_wh[: len(load)], 0.0)
     # vehicles lie as [sessions, stations]
     fees = [(plan.energy_wh * tariff[: len(load)]).sum(1).reshape(-1, stations).sum(0) for plan in plans]
-    bills = _bills(np.mean(fees, axis=0))
+    fee = float(np.mean([(plan.energy_wh * tariff[: len(load)]).sum() for plan in plans])) / UTOK_PER_TOKEN
     return QuotaRow(
         name="coordinator",
         delivered_kwh=float(np.mean([plan.energy_wh.sum() for plan in plans])) / 1_000,
@@ -120,12 +120,12 @@ def planned_row(
         gains_share=share,
         gains_share_interval=interval,
         reward_tok=None,
-        fee_per_station_tok=bills["bill_per_station_tok"],
+        fee_per_station_tok=fee / stations,
         penalty_per_station_tok=0.0,
         scarce_half_hours=None,
         traded_kwh=None,
         over_declared_kwh=None,
-        **bills,
+        **_bills(np.mean(fees, axis=0)),
     )
 
 
