@@ -11,24 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
+from gridmarl.envs.base.spaces import action_space, observation_space
 from gridmarl.errors import ActionError, ConfigError
-from gridmarl.protocols import ActionSpec, BatchedEnv, ObservationField
-
-
-def observation_space(fields: Sequence[ObservationField]) -> spaces.Box:
-    """Box float32 of the observation's fields."""
-    low = np.array([item.low for item in fields], dtype=np.float32)
-    high = np.array([item.high for item in fields], dtype=np.float32)
-    return spaces.Box(low, high, dtype=np.float32)
-
-
-def action_space(spec: ActionSpec) -> spaces.Discrete | spaces.Box:
-    """Discrete, or Box in [-1, 1]."""
-    return spaces.Discrete(spec.num_actions) if spec.num_actions else spaces.Box(-1.0, 1.0, (spec.size,), np.float32)
+from gridmarl.protocols import BatchedEnv
 
 
 class SB3VecEnv(VecEnv):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Literal
 
 from gridmarl.contracts.quota_sums import HALF_HOURS_PER_DAY, QuotaTerms
+from gridmarl.envs.base.params import MarketParams, Range
 from gridmarl.errors import ConfigError
 from gridmarl.units import MAX_BOOK_WH, MAX_ORDER_WH, MAX_PRICE_UTOK_PER_WH, PERMILLE
 
@@ -15,7 +15,7 @@ MINUTES_PER_PERIOD = 30
 
 
 @dataclass(frozen=True)
-class EVQuotaParams:
+class EVQuotaParams(MarketParams):
     """Parameters of the quota market (docs/quota-rules.md, docs/ev-quota.md). Energy in Wh, prices in µtok/Wh.
 
     Sessions and conventional load come from the scenario (`gridmarl.envs.ev_quota.scenario`), not from here.
@@ -52,11 +52,7 @@ class EVQuotaParams:
     charge_levels: int = 3
 
     def __post_init__(self) -> None:
-        _check_types(self)
-        for name, low, high in _RANGES:
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise ConfigError(f"{name}: {value}, allowed are {low} .. {high}")
+        self._check_fields(_RANGES)
         if self.value_low_utok_per_wh > self.value_high_utok_per_wh:
             raise ConfigError(
                 f"value_low_utok_per_wh: {self.value_low_utok_per_wh}, allowed is at most value_high_utok_per_wh "
@@ -93,24 +89,11 @@ class EVQuotaParams:
             return limit
         return min(limit, self.deposit_budget_utok // self.deposit_rate_utok_per_wh)
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> EVQuotaParams:
-        """Parameters from a mapping; ConfigError names the first unknown key."""
-        known = [item.name for item in fields(cls)]
-        for key in values:
-            if key not in known:
-                raise ConfigError(f"{key}: unknown key, allowed are {', '.join(known)}")
-        return cls(**values)
-
-    def to_dict(self) -> dict[str, Any]:
-        """All fields, for config.json."""
-        return asdict(self)
-
 
 MAX_MONEY_UTOK = 10**18
 _PRICE = (0, MAX_PRICE_UTOK_PER_WH)
 _LEVELS = (1, 101)
-_RANGES: tuple[tuple[str, int, int], ...] = (
+_RANGES: tuple[Range, ...] = (
     ("num_stations", 1, 10_000),
     ("horizon_half_hours", 1, HALF_HOURS_PER_DAY),
     ("transformer_capacity_w", 0, 2 * MAX_BOOK_WH),
@@ -123,19 +106,3 @@ _RANGES: tuple[tuple[str, int, int], ...] = (
     ("price_levels", *_LEVELS),
     ("charge_levels", *_LEVELS),
 )
-
-
-def _check_types(params: EVQuotaParams) -> None:
-    """Exact types, since a float that slips into integer money would round silently."""
-    hints = get_type_hints(type(params))
-    for item in fields(params):
-        value, hint = getattr(params, item.name), hints[item.name]
-        allowed = get_args(hint)
-        if allowed and isinstance(allowed[0], str):
-            if value not in allowed:
-                raise ConfigError(f"{item.name}: {value!r}, allowed are {', '.join(allowed)}")
-        elif item.name == "deposit_budget_utok":
-            if value is not None and type(value) is not int:
-                raise ConfigError(f"{item.name}: {value!r}, allowed is an integer or null")
-        elif type(value) is not hint:
-            raise ConfigError(f"{item.name}: {value!r}, allowed is one {hint.__name__}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from gridmarl.contracts.quota import QuotaPhase
+from gridmarl.envs.base.state import LaneState
 
 
 class Sessions(NamedTuple):
@@ -47,54 +47,16 @@ class Declared(NamedTuple):
 
 
 @dataclass(frozen=True)
-class State:
-    """State between two steps. Built by `reset`, replaced by `step`; never changed in place."""
+class State(LaneState):
+    """State between two steps; `balances` of the stations, then of the DSO, `[N+1, E]`."""
 
     half_hour: int
     phase: QuotaPhase  # DECLARING or TRADING; SETTLED after the horizon
-    keys: Tensor  # [2, E] lane keys of the random numbers
     sessions: Sessions
     remaining_wh: Tensor  # [M, N, E]
     margin_wh: Tensor  # [T, E] published before the half hour
     actual_margin_wh: Tensor  # [T, E] as it turns out
     tariff: Tensor  # [T] µtok/Wh
     situation: Situation
-    balances: Tensor  # [N+1, E] µtok
     last_price: Tensor  # [E] mean price of the last auction that traded, 0 before
-    clamped_actions: Tensor  # [E] entries of actions that were NaN or out of range so far
     declared: Declared | None = None
-
-    @property
-    def num_envs(self) -> int:
-        """Number of lanes."""
-        return self.keys.shape[1]
-
-    @property
-    def device(self) -> torch.device:
-        """Device of all tensors."""
-        return self.keys.device
-
-    def with_changes(self, **changes: Any) -> State:
-        """A copy with some fields replaced."""
-        return replace(self, **changes)
-
-
-def state_to_dict(state: State) -> dict[str, Any]:
-    """Plain containers and tensors only (for a checkpoint that loads with `weights_only=True`)."""
-    out: dict[str, Any] = {}
-    for item in fields(State):
-        value = getattr(state, item.name)
-        if isinstance(value, QuotaPhase):
-            value = value.value
-        out[item.name] = tuple(value) if isinstance(value, tuple) else value
-    return out
-
-
-def state_from_dict(values: dict[str, Any]) -> State:
-    """Inverse of `state_to_dict`."""
-    values = dict(values)
-    values["phase"] = QuotaPhase(values["phase"])
-    for name, kind in (("sessions", Sessions), ("situation", Situation), ("declared", Declared)):
-        if values[name] is not None:
-            values[name] = kind(*values[name])
-    return State(**values)

@@ -17,6 +17,7 @@ from gridmarl.clearing.registry import get_auction
 from gridmarl.contracts.errors import IllegalTransitionError
 from gridmarl.contracts.quota import QuotaPhase
 from gridmarl.contracts.quota_sums import Charges, auction_book, final_quota, round_balances, round_charges
+from gridmarl.envs.base.state import StepResult
 from gridmarl.envs.ev_quota.actions import HALF_BITS, HALF_LEVELS, Levels, pick, quantise
 from gridmarl.envs.ev_quota.observe import most_declared
 from gridmarl.envs.ev_quota.params import EVQuotaParams
@@ -67,17 +68,9 @@ class Settled(NamedTuple):
         return (self.used_wh.sum(0) - self.actual_margin_wh).clamp(min=0)
 
 
-class StepResult(NamedTuple):
-    """Outcome of one environment step."""
-
-    reward_utok: Tensor  # [N, E]
-    closed: bool  # the horizon is reached (all lanes together)
-    settled: Settled | None  # None after the first of the two steps
-
-
 def step(
     params: EVQuotaParams, spec: ActionSpec, state: State, actions: Tensor, keep_accounts: bool = True
-) -> tuple[State, StepResult]:
+) -> tuple[State, StepResult[Settled]]:
     """Advance all lanes by one step.
 
     Args:

@@ -16,10 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gridmarl.envs.base.state import StepResult
 from gridmarl.envs.two_stage_dr.observe import observe_at
 from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
 from gridmarl.envs.two_stage_dr.state import State
-from gridmarl.envs.two_stage_dr.step import StepResult, step_at
+from gridmarl.envs.two_stage_dr.step import Settled, step_at
 from gridmarl.protocols import ActionSpec
 from gridmarl.scenarios.scenario import Scenario
 
@@ -43,7 +44,7 @@ def _hour(
     last: bool,
     actions: Tensor,
     alpha_permille: Tensor | None,
-) -> tuple[State, StepResult, Tensor]:
+) -> tuple[State, StepResult[Settled], Tensor]:
     state, result = step_at(params, spec, scenario, state, hour, last, actions, alpha_permille, keep)
     observation = observe_at(params, state, hour + state.hour, scales)
     return state, result if keep else result._replace(settled=None), observation
@@ -67,7 +68,7 @@ class CompiledStep:
 
     def __call__(
         self, state: State, actions: Tensor, alpha_permille: Tensor | None
-    ) -> tuple[State, StepResult, Tensor]:
+    ) -> tuple[State, StepResult[Settled], Tensor]:
         """The next state, the outcome and the observation that follows."""
         hour, hours = state.hour, self._hours.size(0)
         # graphs are guarded by every host number they read: the hour is the same one for all of them

@@ -59,33 +59,29 @@ v0: first version.
 
 from __future__ import annotations
 
-import secrets
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
-from gymnasium import logger, spaces
-from numpy.typing import NDArray
-from pettingzoo import AECEnv, ParallelEnv
+from pettingzoo import AECEnv
 from pettingzoo.utils.conversions import parallel_to_aec
 
-from gridmarl.envs.rendering.modes import RENDER_FPS, RENDER_MODES, checked_render_mode
-from gridmarl.envs.rendering.screen import Pixels, Screen
+from gridmarl.envs.base.parallel import Observation, ParallelMarket, everyone, metadata
+from gridmarl.envs.base.spaces import AgentType
 from gridmarl.envs.two_stage_dr.batched import ENV_ID, BatchedTwoStageDR
-from gridmarl.envs.two_stage_dr.observe import FIELDS, fields_of
+from gridmarl.envs.two_stage_dr.observe import FIELDS
 from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
 from gridmarl.envs.two_stage_dr.render import MarketView
-from gridmarl.errors import ActionError, OverdraftError
+from gridmarl.errors import OverdraftError
+from gridmarl.protocols import ActionSpec, BatchStep
 from gridmarl.scenarios.scenario import Scenario
 from gridmarl.units import PERMILLE, UTOK_PER_TOKEN
 
 OPERATOR = "operator"
 OPERATOR_FIELDS = FIELDS[:6] + tuple(item for item in FIELDS if item.name == "stage")
+_OPERATOR_TYPE = AgentType((OPERATOR,), (0,), OPERATOR_FIELDS, ActionSpec("continuous", 0, 1, ("alpha",)))
 
-Observation = NDArray[np.float32]
 
-
-class TwoStageDR(ParallelEnv[str, Observation, Any]):
+class TwoStageDR(ParallelMarket[BatchedTwoStageDR]):
     """The market for PettingZoo; a thin adapter over one lane of the batched environment. See the module's page.
 
     Args:
@@ -95,12 +91,7 @@ class TwoStageDR(ParallelEnv[str, Observation, Any]):
         **params: fields of `TwoStageDRParams`; unknown ones raise ConfigError.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {
-        "name": ENV_ID,
-        "render_modes": list(RENDER_MODES),
-        "render_fps": RENDER_FPS,
-        "is_parallelizable": True,
-    }
+    metadata: ClassVar[dict[str, Any]] = metadata(ENV_ID)
 
     def __init__(
         self,
@@ -111,144 +102,26 @@ class TwoStageDR(ParallelEnv[str, Observation, Any]):
         **params: Any,
     ) -> None:
         self.params = TwoStageDRParams.from_dict(params)
-        self.render_mode = checked_render_mode(render_mode)
-        self._screen = None if self.render_mode is None else Screen(self.render_mode, ENV_ID)
-        self._view = MarketView(self.params)
-        self._lanes = BatchedTwoStageDR(self.params, scenario, auto_reset=False, on_hour=on_hour)
-        self._prosumers = list(self._lanes.agent_names)
-        self.possible_agents = [*self._prosumers, OPERATOR] if self.params.operator else list(self._prosumers)
-        self.agents: list[str] = []
-        self._seed: int | None = None
-        self._episode = 0
-        self.observation_spaces = {name: self._observation_space(name) for name in self.possible_agents}
-        self.action_spaces = {name: self._action_space(name) for name in self.possible_agents}
+        lanes = BatchedTwoStageDR(self.params, scenario, auto_reset=False, on_hour=on_hour)
+        operator = (_OPERATOR_TYPE,) if self.params.operator else ()
+        super().__init__(lanes, MarketView(self.params), render_mode, (everyone(lanes), *operator))
 
-    def _observation_space(self, agent: str) -> spaces.Space[Any]:
-        shown = OPERATOR_FIELDS if agent == OPERATOR else fields_of(self.params)
-        low = np.array([item.low for item in shown], dtype=np.float32)
-        high = np.array([item.high for item in shown], dtype=np.float32)
-        return spaces.Box(low, high, dtype=np.float32)
-
-    def _action_space(self, agent: str) -> spaces.Space[Any]:
-        if agent == OPERATOR:
-            return spaces.Box(-1.0, 1.0, (1,), np.float32)
-        spec = self._lanes.action_spec
-        return (
-            spaces.Discrete(spec.num_actions) if spec.num_actions else spaces.Box(-1.0, 1.0, (spec.size,), np.float32)
-        )
-
-    def observation_space(self, agent: str) -> spaces.Space[Any]:
-        """The observation space of an agent (the same object each time)."""
-        return self.observation_spaces[agent]
-
-    def action_space(self, agent: str) -> spaces.Space[Any]:
-        """The action space of an agent (the same object each time)."""
-        return self.action_spaces[agent]
-
-    @property
-    def lanes(self) -> BatchedTwoStageDR:
-        """The batched environment underneath, for inspection: state, last settled hour."""
-        return self._lanes
-
-    def reset(
-        self, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, Observation], dict[str, dict[str, Any]]]:
-        """Start an episode. Without a seed, the next episode of the last seed (of a random one the first time).
-
-        Args:
-            options: `{"lane": i}` plays lane i of that seed: the same bits as lane i of a batch.
-        """
-        if seed is None and self._seed is not None:
-            self._episode += 1
-        else:
-            self._seed, self._episode = secrets.randbits(63) if seed is None else seed, 0
-        self._lanes.first_lane = int((options or {}).get("lane", 0))
-        observation = self._lanes.reset(self._seed, self._episode)
-        self.agents = list(self.possible_agents)
-        if self._screen is not None:
-            self._view.start(self._lanes.state)
-            self._show_window()
-        return self._observations(observation), {name: {} for name in self.agents}
-
-    def step(
-        self, actions: dict[str, Any]
-    ) -> tuple[
-        dict[str, Observation],
-        dict[str, float],
-        dict[str, bool],
-        dict[str, bool],
-        dict[str, dict[str, Any]],
-    ]:
-        """One step of the hour; ActionError for actions outside their space, OverdraftError past the credit limit."""
-        if not self.agents:
-            raise ActionError("step: the episode is over, call reset() first")
-        result = self._lanes.step(self._prosumer_actions(actions), self._alpha(actions))
+    def _advance(self, *actions: torch.Tensor) -> BatchStep:
+        """One step of the hour; OverdraftError past the credit limit."""
+        prosumers, *operator = actions
+        result = self._lanes.step(prosumers, self._alpha_permille(*operator) if operator else None)
         if self.params.credit_limit_utok is not None and bool(self._lanes.state.overdrawn.any()):
             raise OverdraftError(f"an account fell below -{self.params.credit_limit_utok} µtok (credit_limit_utok)")
-        if self._screen is not None and self._lanes.settled is not None:
-            self._view.record(self._lanes.settled)
-            self._show_window()
-        reward = dict(zip(self._prosumers, result.reward[0].tolist(), strict=True))
-        if self.params.operator:
-            reward[OPERATOR] = self._welfare_tokens()
-        over = bool(result.truncated[0])
-        names = self.agents
-        observations = self._observations(result.observation)
-        if over:
-            self.agents = []
-        return (
-            observations,
-            reward,
-            dict.fromkeys(names, False),
-            dict.fromkeys(names, over),
-            {name: {} for name in names},
-        )
+        return result
 
-    def _observations(self, observation: torch.Tensor) -> dict[str, Observation]:
-        rows = np.ascontiguousarray(observation[0].numpy())
-        out = dict(zip(self._prosumers, rows, strict=True))
-        if self.params.operator:
-            stage = [index for index, item in enumerate(FIELDS) if item.name == "stage"]
-            out[OPERATOR] = rows[0][list(range(6)) + stage]
-        return out
-
-    def _prosumer_actions(self, actions: dict[str, Any]) -> torch.Tensor:
-        missing = [name for name in self.agents if name not in actions]
-        unknown = [name for name in actions if name not in self.agents]
-        if missing or unknown:
-            raise ActionError(f"actions: missing {missing}, unknown {unknown}; allowed are exactly {self.agents}")
-        spec = self._lanes.action_spec
-        if spec.num_actions:
-            return torch.from_numpy(self._discrete(actions, spec.num_actions))
-        return torch.from_numpy(self._continuous(actions, self._prosumers, spec.size))
-
-    def _discrete(self, actions: dict[str, Any], count: int) -> NDArray[np.int64]:
-        rows = np.array([actions[name] for name in self._prosumers])
-        if rows.ndim != 1 or not np.issubdtype(rows.dtype, np.integer) or rows.min() < 0 or rows.max() >= count:
-            for name in self._prosumers:
-                if not self.action_spaces[name].contains(actions[name]):
-                    raise ActionError(f"{name}: action {actions[name]!r}, allowed are integers 0 .. {count - 1}")
-        return rows.astype(np.int64)[None]
-
-    def _continuous(self, actions: dict[str, Any], names: list[str], size: int) -> NDArray[np.float32]:
-        try:
-            rows = np.array([actions[name] for name in names], dtype=np.float32)
-        except (TypeError, ValueError):
-            rows = np.zeros(0, dtype=np.float32)
-        # written so that NaN fails
-        if rows.shape != (len(names), size) or not bool((np.abs(rows) <= 1.0).all()):
-            for name in names:
-                value = np.asarray(actions[name], dtype=np.float64)
-                if value.shape != (size,) or not bool((np.abs(value) <= 1.0).all()):
-                    raise ActionError(f"{name}: action {actions[name]!r}, allowed are {size} numbers in [-1, 1]")
-        return rows[None]
-
-    def _alpha(self, actions: dict[str, Any]) -> torch.Tensor | None:
-        if not self.params.operator:
-            return None
-        share = float(self._continuous(actions, [OPERATOR], 1)[0, 0, 0])
+    def _alpha_permille(self, action: torch.Tensor) -> torch.Tensor:
+        """The operator's choice, `[1]`, from its action `[1, 1, 1]`."""
         span = self.params.alpha_max_permille - PERMILLE
-        return torch.tensor([PERMILLE + int((share + 1.0) / 2.0 * span)], dtype=torch.int64)
+        return torch.tensor([PERMILLE + int((float(action) + 1.0) / 2.0 * span)], dtype=torch.int64)
+
+    def _rewards(self, result: BatchStep) -> dict[str, float]:
+        rewards = super()._rewards(result)
+        return rewards | {OPERATOR: self._welfare_tokens()} if self.params.operator else rewards
 
     def _welfare_tokens(self) -> float:
         settled = self._lanes.settled
@@ -257,30 +130,6 @@ class TwoStageDR(ParallelEnv[str, Observation, Any]):
         flow = settled.flows
         upstream = flow.upstream_wh[0] * settled.import_price - flow.upstream_wh[1] * settled.export_price
         return int(settled.comfort_utok.sum() - upstream.sum()) / UTOK_PER_TOKEN
-
-    def render(self) -> Pixels | str | None:
-        """The current frame: `[520, 800, 3]` uint8, text, or None where it is in a window or there is no render mode.
-
-        Raises:
-            ConfigError: before the first reset, or there is nowhere to open a window.
-        """
-        if self._screen is None:
-            logger.warn(
-                "You are calling render method without specifying any render mode. Allowed at construction, as "
-                f"render_mode, are {', '.join(RENDER_MODES)}"
-            )
-            return None
-        return self._screen.show(self._view)
-
-    def _show_window(self) -> None:
-        """Windows follow the market by themselves, as Gymnasium has it."""
-        if self._screen is not None and self.render_mode == "human":
-            self._screen.show(self._view)
-
-    def close(self) -> None:
-        """Free the window and the figure; more than once does no harm."""
-        if self._screen is not None:
-            self._screen.close()
 
 
 def parallel_env(**kwargs: Any) -> TwoStageDR:

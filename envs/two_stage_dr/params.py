@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args, get_type_hints
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from gridmarl.clearing.registry import mechanism_names
 from gridmarl.clearing.uniform import PRICE_RULES
 from gridmarl.contracts.credit import PPM
+from gridmarl.envs.base.params import MarketParams, Range
 from gridmarl.errors import ConfigError
 from gridmarl.units import MAX_ORDER_WH, MAX_PRICE_UTOK_PER_WH, PERMILLE
 
 
 @dataclass(frozen=True)
-class TwoStageDRParams:
+class TwoStageDRParams(MarketParams):
     """Parameters of the market (docs/market-rules.md). Energy in Wh, power in W, prices in µtok/Wh, shares in permille.
 
     The defaults describe a street of ten homes on New South Wales prices, photovoltaics scaled from the 1-3 kW of
@@ -80,12 +80,14 @@ class TwoStageDRParams:
     """strict: interest for an hour on spendable money below zero, parts per million, to the operator."""
 
     def __post_init__(self) -> None:
-        _check_types(self)
-        for name, low, high in _RANGES:
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise ConfigError(f"{name}: {value}, allowed are {low} .. {high}")
+        self._check_fields(_RANGES)
         self._check_together()
+
+    def _check_type(self, name: str, hint: Any) -> None:
+        if name == "price_rule":
+            _check_price_rule(self.price_rule)
+        else:
+            super()._check_type(name, hint)
 
     def _check_together(self) -> None:
         if self.demand_min_permille > self.demand_max_permille:
@@ -154,25 +156,12 @@ class TwoStageDRParams:
         """Environment steps per market hour."""
         return 2 if self.stage2 == "learned" else 1
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> TwoStageDRParams:
-        """Parameters from a mapping; ConfigError names the first unknown key."""
-        known = [item.name for item in fields(cls)]
-        for key in values:
-            if key not in known:
-                raise ConfigError(f"{key}: unknown key, allowed are {', '.join(known)}")
-        return cls(**values)
-
-    def to_dict(self) -> dict[str, Any]:
-        """All fields, for config.json."""
-        return asdict(self)
-
 
 _PRICE = (-MAX_PRICE_UTOK_PER_WH, MAX_PRICE_UTOK_PER_WH)
 _SHARE = (0, PERMILLE)
 MAX_MONEY_UTOK = 10**18
 """Bound of initial balances and credit, 10**12 tokens: their sums with any bill fit in int64."""
-_RANGES: tuple[tuple[str, int, int], ...] = (
+_RANGES: tuple[Range, ...] = (
     ("num_prosumers", 1, 100_000),
     ("horizon_hours", 1, 8_784),
     ("k_permille", *_SHARE),
@@ -205,24 +194,6 @@ _RANGES: tuple[tuple[str, int, int], ...] = (
     ("battery_levels", 1, 101),
     ("reduction_levels", 2, 101),
 )
-
-
-def _check_types(params: TwoStageDRParams) -> None:
-    """Exact types, since a float that slips into integer money would round silently."""
-    hints = get_type_hints(type(params))
-    for item in fields(params):
-        value, hint = getattr(params, item.name), hints[item.name]
-        allowed = get_args(hint)
-        if item.name == "price_rule":
-            _check_price_rule(value)
-        elif allowed and isinstance(allowed[0], str):
-            if value not in allowed:
-                raise ConfigError(f"{item.name}: {value!r}, allowed are {', '.join(allowed)}")
-        elif item.name in ("credit_limit_utok", "local_credit_utok"):
-            if value is not None and type(value) is not int:
-                raise ConfigError(f"{item.name}: {value!r}, allowed is an integer or null")
-        elif type(value) is not hint:
-            raise ConfigError(f"{item.name}: {value!r}, allowed is one {hint.__name__}")
 
 
 def _check_price_rule(value: object) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from gridmarl.contracts.two_stage import Phase
+from gridmarl.envs.base.state import LaneState
 from gridmarl.scenarios.scenario import LaneDraws
 
 
@@ -54,13 +54,12 @@ class Market(NamedTuple):
 
 
 @dataclass(frozen=True)
-class State:
-    """State between two steps. Built by `reset`, replaced by `step`; never changed in place."""
+class State(LaneState):
+    """State between two steps; `balances` `[P+3, E]` in the order of `gridmarl.contracts.two_stage`."""
 
     hour: int
     phase: Phase
     beta: int  # µtok/Wh, from the reference price and the elasticity
-    keys: Tensor  # [2, E] lane keys of the random numbers
     draws: LaneDraws
     import_price: Tensor  # [T, E]
     export_price: Tensor  # [T, E]
@@ -68,25 +67,13 @@ class State:
     home: Home
     backlog: Tensor  # [D, P, E] Wh that return in hour h, at index h mod D; D = 0 without shifting
     soc_wh: Tensor  # [P, E]
-    balances: Tensor  # [P+3, E] µtok
     last_price: Tensor  # [E]
     last_dr_price: Tensor  # [E]
-    clamped_actions: Tensor  # [E] entries of actions that were NaN or out of range so far
     overdrawn: Tensor  # [E] bool: an account has passed its credit limit
     orders: Orders | None = None  # between the stages of an hour only
     market: Market | None = None
     # last, so that states of before load
     receipts: Tensor | None = None  # [L, P, E] µtok received in the last L blocks, latest last; None: instant finality
-
-    @property
-    def num_envs(self) -> int:
-        """Number of lanes."""
-        return self.keys.shape[1]
-
-    @property
-    def device(self) -> torch.device:
-        """Device of all tensors."""
-        return self.keys.device
 
     @property
     def spendable_utok(self) -> Tensor:
@@ -95,25 +82,5 @@ class State:
         own = self.balances.narrow(0, 0, prosumers)
         return own if self.receipts is None else own - self.receipts.sum(0)
 
-    def with_changes(self, **changes: Any) -> State:
-        """A copy with some fields replaced."""
-        return replace(self, **changes)
 
-
-def state_to_dict(state: State) -> dict[str, Any]:
-    """Plain containers and tensors only (for a checkpoint that loads with `weights_only=True`)."""
-    out: dict[str, Any] = {}
-    for item in fields(State):
-        value = getattr(state, item.name)
-        out[item.name] = int(value) if isinstance(value, Phase) else tuple(value) if isinstance(value, tuple) else value
-    return out
-
-
-def state_from_dict(values: dict[str, Any]) -> State:
-    """Inverse of `state_to_dict`."""
-    values = dict(values)
-    values["phase"] = Phase(values["phase"])
-    for name, kind in (("draws", LaneDraws), ("home", Home), ("orders", Orders), ("market", Market)):
-        if values[name] is not None:
-            values[name] = kind(*values[name])
-    return State(**values)
+state_to_dict, state_from_dict = State.to_dict, State.from_dict

@@ -17,6 +17,7 @@ from gridmarl.clearing.registry import get_mechanism
 from gridmarl.clearing.uniform import clear_uniform
 from gridmarl.contracts import two_stage as contract
 from gridmarl.contracts.two_stage import Credit, Flows, Phase, next_phase, require_phase
+from gridmarl.envs.base.state import StepResult
 from gridmarl.envs.two_stage_dr.actions import HALF_LEVELS, LEVEL_BITS, Levels, pick, quantise
 from gridmarl.envs.two_stage_dr.generator import home_at, price_bits, reference_price
 from gridmarl.envs.two_stage_dr.observe import rule_reduction_wh
@@ -62,14 +63,6 @@ class Settled(NamedTuple):
         return self.orders.buy_wh - self.accepted_wh
 
 
-class StepResult(NamedTuple):
-    """Outcome of one environment step."""
-
-    reward_utok: Tensor  # [P, E]
-    closed: bool  # the horizon is reached (all lanes together)
-    settled: Settled | None  # None after the first of two steps of an hour
-
-
 def step(
     params: TwoStageDRParams,
     spec: ActionSpec,
@@ -77,7 +70,7 @@ def step(
     state: State,
     actions: Tensor,
     alpha_permille: Tensor | None = None,
-) -> tuple[State, StepResult]:
+) -> tuple[State, StepResult[Settled]]:
     """Advance all lanes by one step.
 
     Args:
@@ -98,7 +91,7 @@ def step_at(
     actions: Tensor,
     alpha_permille: Tensor | None = None,
     keep_accounts: bool = True,
-) -> tuple[State, StepResult]:
+) -> tuple[State, StepResult[Settled]]:
     """`step` in the given hour, whatever `state.hour` says: that one is only counted on.
 
     Args:
