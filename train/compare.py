@@ -11,13 +11,12 @@ import torch
 import tyro
 from rich.console import Console
 
-from gridmarl.envs.registry import environment, environments
+from gridmarl.envs.registry import environments
 from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
 from gridmarl.errors import ConfigError
 from gridmarl.protocols import Agent
 from gridmarl.scenarios.scenario import Scenario
 from gridmarl.train.checkpoint import CHECKPOINT_FILE
-from gridmarl.train.compare_runs import compare_runs
 from gridmarl.train.comparison import Profile, Row, market_profile, market_row, plan_profile, plan_row
 from gridmarl.train.config import TrainConfig
 from gridmarl.train.contest import HEURISTICS, Exploit, agent_for, measured
@@ -27,6 +26,7 @@ from gridmarl.train.figures import comparison_figures
 from gridmarl.train.ledger_options import LedgerOptions
 from gridmarl.train.ledger_run import play_sealed
 from gridmarl.train.loop import build_agent, train
+from gridmarl.train.markets import market_entry
 from gridmarl.train.options import (
     MAX_LANES,
     MAX_STEPS,
@@ -36,9 +36,7 @@ from gridmarl.train.options import (
     parse_settings,
 )
 from gridmarl.train.planning import Benchmarks, plan_benchmarks
-from gridmarl.train.policies import is_policy
-from gridmarl.train.quota.command import compare_quota
-from gridmarl.train.quota.market import ENV
+from gridmarl.train.policies import is_policy, market_of
 from gridmarl.train.rollout import play
 from gridmarl.train.run_folder import describe_run, describe_scenario, write_json
 from gridmarl.train.runs import Kept
@@ -47,13 +45,16 @@ from gridmarl.train.tables import print_comparison, results_console, write_metri
 from gridmarl.train.train_options import evaluation_seed
 
 DEFAULT_EPISODES = 8
+PEER_TO_PEER = "p2p"
+"""In place of an environment: a comparison in which nothing is trained (docs/p2p.md)."""
 Reading = Literal["two_settlement", "additive"]
 
 
 @dataclass(kw_only=True)
 class Compare(LedgerOptions, MarketOptions):
     """Train deep-Q prosumers and compare: no market, zero-intelligence, truthful, inflate, deep Q, central
-    aggregator. With runs in place of an environment: compare these instead, in the market of the first."""
+    aggregator. With runs in place of an environment: compare these instead, in the market of the first. With p2p:
+    forms of peer-to-peer trade on the same homes."""
 
     runs: Annotated[
         tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="[RUN ...]", help_behavior_hint="")
@@ -93,12 +94,29 @@ class Compare(LedgerOptions, MarketOptions):
 
     def run(self) -> int:
         """Run the comparison; exit code 0, or 130 after Ctrl-C (the run folder keeps what was done)."""
+        if self.env == PEER_TO_PEER:
+            from gridmarl.train.p2p.command import compare_p2p
+
+            return compare_p2p(self)
         paths = self.policies()
         if not paths:
-            return compare_quota(self) if environment(self.env).name == ENV else run_compare(self)
+            code: int = market_entry(self.env).load("compare")(self)
+            return code
         check_range("lanes", self.episodes, 1, MAX_LANES)
-        market = self if len(paths) == len(self.runs) else replace(self, env=MarketOptions.env)
-        return compare_runs(market, paths, self.lanes, self.checkpoint, self.eval_seed, self.exploitability)
+        return self._compare_policies(paths)
+
+    def _compare_policies(self, paths: list[Path]) -> int:
+        asked_for = len(paths) == len(self.runs)
+        market: MarketOptions = self if asked_for else replace(self, env=MarketOptions.env)
+        entry = market_of(market, paths)
+        if entry is not market_entry(market.env):
+            if asked_for:
+                raise ConfigError(f"env: {self.env!r}, but the runs are of {entry.env}; allowed is {entry.env}")
+            market = replace(market, env=entry.env)
+        code: int = entry.load("compare_policies")(
+            market, paths, self.lanes, self.checkpoint, self.eval_seed, self.exploitability
+        )
+        return code
 
     def policies(self) -> list[Path]:
         """The runs to compare; the first of them stands where an environment may stand."""

@@ -25,7 +25,7 @@ from gridmarl.train.deviations.table import print_exploitability
 from gridmarl.train.evaluation import levels_of
 from gridmarl.train.figures import comparison_figures, learning_curve
 from gridmarl.train.options import MAX_LANES, MarketOptions, check_range
-from gridmarl.train.policies import Policies, load_policies
+from gridmarl.train.policies import Policies, load_policies, market_of
 from gridmarl.train.run_folder import describe_run, describe_scenario, write_json
 from gridmarl.train.runs import Kept, Run
 from gridmarl.train.tables import print_notes, print_rows, results_console, seeds_table, write_metrics
@@ -52,18 +52,28 @@ class Evaluate(MarketOptions):
 
     def run(self) -> int:
         """Print the tables, and write evaluation.json into the run's folder; exit code 0."""
-        console = results_console()
-        torch.set_num_threads(self.threads)
         if self.lanes is not None:
             check_range("lanes", self.lanes, 1, MAX_LANES)
-        policies = load_policies(self, [self.policy], self.checkpoint)
-        contest = play_policies(policies, self.lanes, self.eval_seed, ("truthful",), self.exploitability)
-        print_contest(console, contest, policies, "held-out episodes")
+        code: int = market_of(self, [self.policy]).load("evaluate")(self)
+        return code
+
+    def keep(self, console: Console, content: dict[str, Any]) -> None:
+        """Write evaluation.json into the run's folder, or --run-dir; of a saved policy, which has none, nothing."""
         if self.policy.is_dir():
             path = (self.run_dir or self.policy) / "evaluation.json"
-            write_json(path, {**summary_of(policies, contest), "checkpoint": self.checkpoint, **describe_run(self)})
+            write_json(path, {**content, "checkpoint": self.checkpoint, **describe_run(self)})
             console.print(f"results in {path}", highlight=False, soft_wrap=True)
-        return 0
+
+
+def evaluate_policy(options: Evaluate) -> int:
+    """See `Evaluate`; exit code 0."""
+    console = results_console()
+    torch.set_num_threads(options.threads)
+    policies = load_policies(options, [options.policy], options.checkpoint)
+    contest = play_policies(policies, options.lanes, options.eval_seed, ("truthful",), options.exploitability)
+    print_contest(console, contest, policies, "held-out episodes")
+    options.keep(console, summary_of(policies, contest))
+    return 0
 
 
 EXPLOIT_LANES = 8
@@ -123,7 +133,7 @@ def summary_of(policies: Policies, contest: Contest) -> dict[str, Any]:
     }
 
 
-def compare_runs(
+def compare_policies(
     given: MarketOptions, paths: Sequence[Path], lanes: int | None, kept: Kept, eval_seed: int | None, exploit: Exploit
 ) -> int:
     """See `Compare`; writes config.json, metrics.csv, summary.json and figures/."""

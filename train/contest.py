@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -30,12 +30,12 @@ class Contender:
     """A policy by name, once per seed that it was trained with.
 
     Attributes:
-        params: the market's, with the action space that the policy was made for.
+        params: the market's own kind, with the action space that the policy was made for.
         policies: by seed, what builds the policy for a number of lanes.
     """
 
     name: str
-    params: TwoStageDRParams
+    params: Any
     policies: dict[int, Callable[[int], Agent]]
 
 
@@ -62,11 +62,9 @@ class Contest:
     exploitability: dict[str, Exploitability] = field(default_factory=dict)
 
 
-def agent_for(
-    options: MarketOptions, params: TwoStageDRParams, scenario: Scenario, name: str, lanes: int, **agent_options: Any
-) -> Agent:
-    """An agent by name, built for `lanes` lanes of this market."""
-    env = options.batched(params, scenario, lanes)
+def agent_for(options: MarketOptions, params: Any, scenario: Any, name: str, lanes: int, **agent_options: Any) -> Agent:
+    """An agent by name, built for `lanes` lanes of a market, whose parameters and scenario are of its own kind."""
+    env = options.make_env(params, scenario, lanes)
     context = AgentContext(
         num_envs=lanes,
         num_agents=env.num_agents,
@@ -132,10 +130,17 @@ def _evaluate(
         return play(env, agent, seed, on_hour=lambda _: advance())
 
 
-def mean_row(name: str, rows: Sequence[Row]) -> Row:
-    """Mean of the rows of several seeds; `gains_share_interval` becomes the 95 % interval over the seeds."""
+AnyRow = TypeVar("AnyRow", bound=Any)
+
+
+def mean_row(name: str, rows: Sequence[AnyRow]) -> AnyRow:
+    """Mean of the rows of several seeds; `gains_share_interval` becomes the 95 % interval over the seeds.
+
+    Rows are of a dataclass with `name`, `gains_share` and `gains_share_interval` and any numbers beside them.
+    """
     if len(rows) == 1:
-        return replace(rows[0], name=name)
+        alone: AnyRow = replace(rows[0], name=name)
+        return alone
     columns = [asdict(row) for row in rows]
     values: dict[str, Any] = {}
     for key, first in columns[0].items():
@@ -148,7 +153,8 @@ def mean_row(name: str, rows: Sequence[Row]) -> Row:
             values[key] = None if None in found else float(np.mean(found))
     if values["gains_share"] is not None:
         _, values["gains_share_interval"] = mean_and_interval(np.array([column["gains_share"] for column in columns]))
-    return Row(name=f"{name} ({len(rows)} seeds)", **values)
+    mean: AnyRow = type(rows[0])(name=f"{name} ({len(rows)} seeds)", **values)
+    return mean
 
 
 def _mean_profile(profiles: Sequence[Profile]) -> Profile:

@@ -124,10 +124,14 @@ class MarketOptions:
 
     def batched(self, params: TwoStageDRParams, scenario: Scenario, num_envs: int, **kwargs: Any) -> BatchedTwoStageDR:
         """The batched environment on the chosen device."""
-        made: BatchedTwoStageDR = environment(self.env).load("batched")(
+        made: BatchedTwoStageDR = self.make_env(params, scenario, num_envs, **kwargs)
+        return made
+
+    def make_env(self, params: Any, scenario: Any, num_envs: int, **kwargs: Any) -> Any:
+        """As `batched`, of any environment: a `BatchedEnv` of its own parameters and its own scenario."""
+        return environment(self.env).load("batched")(
             params, scenario, num_envs=num_envs, device=checked_device(self.device), **kwargs
         )
-        return made
 
     def folder(self, agent: str) -> Path:
         """The run folder; made if it does not exist."""

@@ -6,22 +6,21 @@ A run with one seed is one folder; a run with several has a folder `seed-N` for 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from gridmarl.envs.registry import environment
-from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
 from gridmarl.errors import ConfigError, DataError
 from gridmarl.protocols import Agent
-from gridmarl.scenarios.scenario import Scenario
 from gridmarl.train.checkpoint import BEST_FILE, CHECKPOINT_FILE, load_checkpoint
 from gridmarl.train.config import CONFIG_FILE
 from gridmarl.train.contest import Contender, agent_for
 from gridmarl.train.logging_ import read_metrics
 from gridmarl.train.loop import build_agent
+from gridmarl.train.markets import MarketEntry, market_entry
 from gridmarl.train.options import MarketOptions
 from gridmarl.train.train_run import RunConfig
 
@@ -29,7 +28,7 @@ Kept = Literal["last", "best"]
 _FILES: dict[str, str] = {"last": CHECKPOINT_FILE, "best": BEST_FILE}
 _PATHS = ("prices", "homes")
 _A_RUN = "a run of `gridmarl train`"
-_ACTION_SPACE = ("action_space", "single_price", "price_levels", "quantity_levels")
+Params = TypeVar("Params", bound=Any)
 
 
 @dataclass(frozen=True)
@@ -49,10 +48,11 @@ class SeedFolder:
         """Rows of metrics.csv."""
         return read_metrics(self.folder)
 
-    def agent(self, options: MarketOptions, scenario: Scenario, lanes: int, kept: Kept = "last") -> Agent:
+    def agent(self, options: MarketOptions, scenario: Any, lanes: int, kept: Kept = "last") -> Agent:
         """The policy as it was last, or as it was in the best evaluation.
 
         Args:
+            scenario: of its market's kind.
             lanes: what it will play; a policy that does not learn is built for these.
 
         Raises:
@@ -60,7 +60,7 @@ class SeedFolder:
         """
         config = self.config
         params = run_params(config)
-        env = options.batched(params, scenario, config.num_envs)
+        env = options.make_env(params, scenario, config.num_envs)
         agent = build_agent(env, config)
         if not agent.learns:
             return agent_for(options, params, scenario, config.agent, lanes, **config.agent_options)
@@ -97,9 +97,14 @@ class Run:
         return _read_object(path) if path.is_file() else {}
 
     @property
-    def params(self) -> TwoStageDRParams:
-        """Parameters of its market."""
+    def params(self) -> Any:
+        """Parameters of its market, of the market's own kind."""
         return run_params(self.config)
+
+    @property
+    def market(self) -> MarketEntry:
+        """What its environment brings to the commands; ConfigError where that environment is not installed."""
+        return market_entry(self.config.env_id)
 
     def options(self, **changes: Any) -> MarketOptions:
         """The options of its market; `changes` that are None or empty leave them as they were."""
@@ -112,7 +117,7 @@ class Run:
         values |= {name: value for name, value in changes.items() if value not in (None, ())}
         return MarketOptions(**values)
 
-    def contender(self, options: MarketOptions, scenario: Scenario, kept: Kept = "last") -> Contender:
+    def contender(self, options: MarketOptions, scenario: Any, kept: Kept = "last") -> Contender:
         """Its policies, one for each seed."""
 
         def builder(seed: SeedFolder) -> Callable[[int], Agent]:
@@ -121,10 +126,9 @@ class Run:
         return Contender(self.name, self.params, {seed.seed: builder(seed) for seed in self.seeds})
 
 
-def run_params(config: RunConfig) -> TwoStageDRParams:
+def run_params(config: RunConfig) -> Any:
     """Parameters of the environment that a run was made for; ConfigError where they are refused."""
-    params: TwoStageDRParams = environment(config.env_id).load("params").from_dict(dict(config.env_options))
-    return params
+    return environment(config.env_id).load("params").from_dict(dict(config.env_options))
 
 
 def load_run(folder: Path) -> Run:
@@ -164,19 +168,35 @@ def _read_object(path: Path) -> dict[str, Any]:
     return content
 
 
-def same_market(runs: list[Run]) -> TwoStageDRParams:
+def same_environment(runs: Sequence[Run]) -> MarketEntry | None:
+    """The environment of runs; None without any.
+
+    Raises:
+        ConfigError: they are of different environments; names two runs.
+    """
+    for other in runs[1:]:
+        if other.market.env != runs[0].market.env:
+            raise ConfigError(
+                f"{runs[0].folder} is a run of {runs[0].market.env}, {other.folder} one of {other.market.env}; "
+                "allowed are runs of one environment"
+            )
+    return runs[0].market if runs else None
+
+
+def same_market(runs: Sequence[Run]) -> Any:
     """The market of several runs; what policies may choose from (the action space) is each run's own matter.
 
     Raises:
         ConfigError: they were trained for different markets; names each difference with both values.
     """
+    same_environment(runs)
     first = runs[0]
     for other in runs[1:]:
         ours, theirs = first.params.to_dict(), other.params.to_dict()
         differing = [
-            f"{key}={ours[key]!r} against {theirs[key]!r}"
+            f"{key}={ours[key]!r} against {theirs.get(key)!r}"
             for key in ours
-            if key not in _ACTION_SPACE and ours[key] != theirs[key]
+            if key not in first.market.own and ours[key] != theirs.get(key)
         ]
         if first.config.env_id != other.config.env_id:
             differing.insert(0, f"env_id={first.config.env_id!r} against {other.config.env_id!r}")
@@ -188,19 +208,18 @@ def same_market(runs: list[Run]) -> TwoStageDRParams:
     return first.params
 
 
-def changed(params: TwoStageDRParams, changes: Mapping[str, Any]) -> TwoStageDRParams:
+def changed(params: Params, changes: Mapping[str, Any], entry: MarketEntry) -> Params:
     """Parameters with some replaced by what a user has set; ConfigError for what they refuse."""
     if not changes:
         return params
-    replaced: TwoStageDRParams = type(params).from_dict({**params.to_dict(), **changes})
-    if replaced.num_prosumers != params.num_prosumers:
-        raise ConfigError(
-            f"num_prosumers: {replaced.num_prosumers}; allowed is {params.num_prosumers}, what the policy was made for"
-        )
+    replaced: Params = type(params).from_dict({**params.to_dict(), **changes})
+    before, after = getattr(params, entry.count), getattr(replaced, entry.count)
+    if before != after:
+        raise ConfigError(f"{entry.count}: {after}; allowed is {before}, what the policy was made for")
     return replaced
 
 
-def in_market(contender: Contender, market: TwoStageDRParams) -> Contender:
+def in_market(contender: Contender, market: Any, entry: MarketEntry) -> Contender:
     """The same policies with their own action space in another market."""
-    own = {name: getattr(contender.params, name) for name in _ACTION_SPACE}
+    own = {name: getattr(contender.params, name) for name in entry.own}
     return replace(contender, params=replace(market, **own))

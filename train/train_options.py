@@ -8,12 +8,12 @@ from typing import Annotated, Literal
 import tyro
 
 from gridmarl.agents.registry import registered_here
-from gridmarl.envs.registry import environment
 from gridmarl.errors import ConfigError
 from gridmarl.train.checkpoint import CHECKPOINT_FILE
 from gridmarl.train.ledger_options import LedgerOptions
 from gridmarl.train.ledger_store import LEDGER_STORE
 from gridmarl.train.logging_ import read_metrics
+from gridmarl.train.markets import market_entry
 from gridmarl.train.options import MAX_LANES, MAX_STEPS, MAX_THREADS, MarketOptions, Settings, check_range
 
 MAX_SEEDS = 1000
@@ -115,8 +115,5 @@ class Train(LedgerOptions, MarketOptions):
 
     def run(self) -> int:
         """Train; exit code 0, or 130 after Ctrl-C (the run folder can be resumed)."""
-        from gridmarl.train.quota.market import ENV
-        from gridmarl.train.quota.training import train_quota
-        from gridmarl.train.train_command import run_train
-
-        return train_quota(self) if environment(self.env).name == ENV else run_train(self)
+        code: int = market_entry(self.env).load("train")(self)
+        return code

@@ -14,11 +14,12 @@ import pytest
 
 from gridmarl.cli import _parse
 from gridmarl.errors import ConfigError
+from gridmarl.train.markets import market_entry
 from gridmarl.train.options import parse_settings
 from gridmarl.train.sweep.options import Sweep
 from gridmarl.train.sweep.plan import Configuration, Trial, command_of, configurations, settings_of, train_options
 from gridmarl.train.sweep.plan import trials_of as trials_of_sweep
-from gridmarl.train.sweep.results import Outcome, best_of, outcome, ranked, summary, write_csv
+from gridmarl.train.sweep.results import Outcome, best_of, measures_of, outcome, ranked, summary, write_csv
 from gridmarl.train.sweep.space import parse_draws, parse_grid
 from gridmarl.train.train_options import Train
 from tests.packaging.processes import succeed
@@ -162,7 +163,7 @@ def test_means_and_intervals_are_over_finished_seeds() -> None:
     assert mean == pytest.approx(0.4, rel=1e-12)
     # two values: Student's t with one degree of freedom is 12.7062, the deviation |a - b| / sqrt(2), over sqrt(2)
     assert half == pytest.approx(12.7062047 * 0.4 / 2, rel=1e-6)
-    assert summary(standing)["finished"] == 2
+    assert summary(standing, ("eval_gains_share",))["finished"] == 2
     (alone,) = ranked([ended(0, 1, 0.2)], "eval_gains_share")
     assert alone.over_seeds("eval_gains_share") == (0.2, None)
 
@@ -190,7 +191,7 @@ def test_an_outcome_is_read_from_the_run_folder(tmp_path: Path) -> None:
     assert found == Outcome(trial, "finished", 100, {"eval_return": 3.5, "return": 2.0})
     assert outcome(trial, tmp_path, 101, failed=False).status == "stopped"
     assert outcome(trial, tmp_path, 100, failed=True).status == "failed"
-    write_csv(tmp_path / "sweep.csv", [found])
+    write_csv(tmp_path / "sweep.csv", [found], measures_of(market_entry("two-stage-dr")))
     head, line = (tmp_path / "sweep.csv").read_text(encoding="utf-8").splitlines()
     assert head.startswith("configuration,seed,status,env_steps,hidden,set.alpha_permille,eval_gains_share,eval_return")
     assert line.startswith('config-000,7,finished,100,"[8, 8]",1200,,3.5,')

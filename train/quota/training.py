@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from gridmarl.errors import ConfigError
 from gridmarl.protocols import Agent, BatchedEnv
 from gridmarl.train.figures import learning_curve
 from gridmarl.train.logging_ import read_metrics
-from gridmarl.train.loop import TrainResult, build_agent, train
+from gridmarl.train.loop import TrainProgress, TrainResult, build_agent, train
 from gridmarl.train.options import parse_settings
 from gridmarl.train.quota.market import ENV, HeldOut, QuotaMarket
 from gridmarl.train.quota.rows import QuotaRow
@@ -29,10 +30,28 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class _SeedRun:
+class QuotaRun:
+    """One seed, built and not yet trained. `held_out`: the days of its evaluations, if there are any."""
+
     env: BatchedEnv
     agent: Agent
     config: RunConfig
+    held_out: HeldOut | None = None
+
+    def train(
+        self, folder: Path, resume: bool, on_progress: Callable[[TrainProgress], None] | None = None
+    ) -> TrainResult:
+        """The loop of one seed; see `gridmarl.train.loop.train`."""
+        space = self.config.env_options["action_space"]
+        return train(
+            self.env,
+            self.agent,
+            self.config,
+            folder,
+            on_progress=on_progress,
+            evaluate=None if self.held_out is None else self.held_out.evaluator(space),
+            resume=resume,
+        )
 
 
 def train_quota(options: Train) -> int:
@@ -44,9 +63,8 @@ def train_quota(options: Train) -> int:
     options.check()
     _refuse(options)
     torch.set_num_threads(options.threads)
-    market = QuotaMarket.of(options)
-    space = "discrete" if needs_discrete_actions(options.agent) else market.params.action_space
-    market = replace(market, params=replace(market.params, action_space=space))
+    market = _market(options)
+    space = market.params.action_space
     first = _prepare(options, market, options.all_seeds[0])
     # what can be refused has been, and all that follows costs time: nothing is left behind by bad input
     learning = bool(first.config.eval_interval)
@@ -57,14 +75,41 @@ def train_quota(options: Train) -> int:
     rows = [compared.row(name, episode) for name, episode in compared.references.items()]
     for seed in options.all_seeds:
         run = first if seed == options.all_seeds[0] else _prepare(options, market, seed)
-        evaluate = None if held_out is None else held_out.evaluator(space)
-        place = _place(options, folder, seed)
-        results[seed] = train(run.env, run.agent, run.config, place, evaluate=evaluate, resume=options.resume)
+        run.held_out = held_out
+        results[seed] = run.train(_place(options, folder, seed), options.resume)
         if results[seed].interrupted:
             break
         name = f"{options.agent}, seed {seed}" if options.seeds else options.agent
         rows.append(compared.row(name, compared.play(run.agent, space)))
     return _finish(options, folder, rows, compared, held_out, results)
+
+
+class QuotaTrials:
+    """The trials of a sweep; see `gridmarl.train.sweep.trial.Trials`."""
+
+    def held_out(self, options: Train) -> HeldOut:
+        """The days of the evaluations."""
+        return _held_out(options, _market(options), VALIDATION_SEED, "validation days")
+
+    def prepare(self, options: Train, seed: int, held_out: HeldOut | None) -> QuotaRun:
+        """Build all that can be refused."""
+        _refuse(options)
+        return replace(_prepare(options, _market(options), seed), held_out=held_out)
+
+    def train(self, run: QuotaRun, folder: Path, on_progress: Callable[[TrainProgress], None]) -> TrainResult:
+        """Train to the end, from the checkpoint if there is one, without a bar of its own."""
+        run = replace(run, config=replace(run.config, progress="off"))
+        return run.train(folder, resume=True, on_progress=on_progress)
+
+
+TRIALS = QuotaTrials()
+
+
+def _market(options: Train) -> QuotaMarket:
+    """With the action space of the agent."""
+    market = QuotaMarket.of(options)
+    space = "discrete" if needs_discrete_actions(options.agent) else market.params.action_space
+    return replace(market, params=replace(market.params, action_space=space))
 
 
 def _refuse(options: Train) -> None:
@@ -84,7 +129,7 @@ def _place(options: Train, folder: Path, seed: int) -> Path:
     return folder / seed_folder(seed) if options.seeds else folder
 
 
-def _prepare(options: Train, market: QuotaMarket, seed: int) -> _SeedRun:
+def _prepare(options: Train, market: QuotaMarket, seed: int) -> QuotaRun:
     env = market.for_training(options.lanes)
     config = RunConfig(
         env_id=env.env_id,
@@ -107,7 +152,7 @@ def _prepare(options: Train, market: QuotaMarket, seed: int) -> _SeedRun:
     agent = build_agent(env, config)
     if not agent.learns:
         config = replace(config, eval_interval=0)
-    return _SeedRun(env, agent, config)
+    return QuotaRun(env, agent, config)
 
 
 def _finish(

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gridmarl.errors import ConfigError, GridmarlError, MissingExtraError
-from gridmarl.train.contest import reference
-from gridmarl.train.evaluation import Levels, levels_of
+from gridmarl.train.markets import market_entry
 from gridmarl.train.run_folder import describe_run, write_json
 from gridmarl.train.seeds import worker_count
 from gridmarl.train.stage_bar import stage_bar
@@ -24,12 +23,19 @@ from gridmarl.train.sweep.plan import (
     train_options,
     trials_of,
 )
-from gridmarl.train.sweep.results import CSV_FILE, best_of, outcome, print_standings, ranked, summary, write_csv
+from gridmarl.train.sweep.results import (
+    CSV_FILE,
+    best_of,
+    measures_of,
+    outcome,
+    print_standings,
+    ranked,
+    summary,
+    write_csv,
+)
 from gridmarl.train.sweep.space import parse_draws
-from gridmarl.train.sweep.trial import TrialJob
+from gridmarl.train.sweep.trial import TrialJob, trials_in
 from gridmarl.train.tables import results_console
-from gridmarl.train.train_options import VALIDATION_SEED
-from gridmarl.train.train_run import prepare, training_market
 
 
 def run_sweep(sweep: Sweep) -> int:
@@ -38,11 +44,11 @@ def run_sweep(sweep: Sweep) -> int:
     if importlib.util.find_spec("ray") is None:
         raise MissingExtraError("gridmarl sweep needs Ray Tune: pip install 'gridmarl[ray]'")
     found = _planned(sweep)
-    levels = _levels(sweep, found)
+    held_out = _held_out(sweep, found)
     folder = sweep.folder(f"{sweep.agent}-sweep").resolve()
     if not (folder / PLAN_FILE).exists():
         save_plan(sweep, folder, found)
-    jobs = _jobs(sweep, found, levels, folder)
+    jobs = _jobs(sweep, found, held_out, folder)
     console = results_console()
     try:
         failures = _run(sweep, jobs, folder)
@@ -70,28 +76,26 @@ def _planned(sweep: Sweep) -> list[Configuration]:
     for configuration in found:
         options = train_options(sweep, configuration)
         options.check()
-        run = prepare(options, training_market(options), sweep.all_seeds[0], None)
+        run = trials_in(sweep.env).prepare(options, sweep.all_seeds[0], None)
         if not run.agent.learns:
             raise ConfigError(f"agent: {sweep.agent!r} does not learn; allowed is one that does")
     return found
 
 
-def _levels(sweep: Sweep, found: Sequence[Configuration]) -> dict[int, Levels]:
+def _held_out(sweep: Sweep, found: Sequence[Configuration]) -> dict[int, Any]:
     """What each configuration's evaluations are measured by; markets that are equal share it."""
-    by_market: dict[str, Levels] = {}
-    levels = {}
+    by_market: dict[str, Any] = {}
+    held_out = {}
     for configuration in found:
         key = repr(sorted(configuration.market.items()))
         if key not in by_market:
             options = replace(train_options(sweep, configuration), progress=sweep.progress)
-            market = training_market(options)
-            given = reference(options, market.params, market.training, options.eval_lanes, VALIDATION_SEED)
-            by_market[key] = levels_of(given.truthful, given.benchmarks)
-        levels[configuration.index] = by_market[key]
-    return levels
+            by_market[key] = trials_in(sweep.env).held_out(options)
+        held_out[configuration.index] = by_market[key]
+    return held_out
 
 
-def _jobs(sweep: Sweep, found: Sequence[Configuration], levels: dict[int, Levels], folder: Path) -> list[TrialJob]:
+def _jobs(sweep: Sweep, found: Sequence[Configuration], held_out: dict[int, Any], folder: Path) -> list[TrialJob]:
     options = {item.index: train_options(sweep, item) for item in found}
     return [
         TrialJob(
@@ -100,7 +104,7 @@ def _jobs(sweep: Sweep, found: Sequence[Configuration], levels: dict[int, Levels
             folder=trial.folder(folder),
             cwd=Path.cwd(),
             metric=sweep.metric,
-            levels=levels[trial.configuration.index],
+            held_out=held_out[trial.configuration.index],
         )
         for trial in trials_of(sweep, found)
     ]
@@ -120,16 +124,18 @@ def _tell(sweep: Sweep, jobs: Sequence[TrialJob], folder: Path, failed: set[int]
     outcomes = [outcome(job.trial, folder, sweep.steps, index in failed) for index, job in enumerate(jobs)]
     standings = ranked(outcomes, sweep.metric)
     best = best_of(standings, sweep.metric)
-    write_csv(folder / CSV_FILE, outcomes)
+    entry = market_entry(sweep.env)
+    measures = measures_of(entry)
+    write_csv(folder / CSV_FILE, outcomes, measures)
     content: dict[str, Any] = {
         **describe_run(sweep),
         "command": "sweep",
         "metric": sweep.metric,
-        "configurations": [summary(item) for item in standings],
+        "configurations": [summary(item, measures) for item in standings],
         "best": None,
     }
     console = results_console()
-    print_standings(console, standings, len(sweep.all_seeds), sweep.steps)
+    print_standings(console, standings, len(sweep.all_seeds), sweep.steps, entry.agents)
     if best is not None:
         command = command_of(train_options(sweep, best.configuration))
         content["best"] = {"name": best.configuration.name, "command": command}

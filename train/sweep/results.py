@@ -21,11 +21,12 @@ from rich.text import Text
 
 from gridmarl.metrics import mean_and_interval
 from gridmarl.train.logging_ import read_metrics
+from gridmarl.train.markets import MarketEntry
 from gridmarl.train.sweep.plan import Configuration, Trial
 from gridmarl.train.sweep.trial import STEPS, last_evaluation
 
 CSV_FILE = "sweep.csv"
-MEASURES = ("eval_gains_share", "eval_return", "eval_efficiency", "eval_price_tok_per_kwh", "return")
+RETURN = "return"
 NOTES = (
     "means over the seeds that finished, of each trial's last evaluation on held-out episodes; ± is the 95 % interval "
     "over seeds (Student's t)",
@@ -69,9 +70,9 @@ def outcome(trial: Trial, run_dir: Path, steps: int, failed: bool) -> Outcome:
     rows = read_metrics(trial.folder(run_dir))
     reached = int(rows[-1][STEPS]) if rows else 0
     figures = dict(last_evaluation(rows))
-    returns = [row["return"] for row in rows if row.get("return")]
+    returns = [row[RETURN] for row in rows if row.get(RETURN)]
     if returns:
-        figures["return"] = float(returns[-1])
+        figures[RETURN] = float(returns[-1])
     return Outcome(trial, "failed" if failed else "finished" if reached >= steps else "stopped", reached, figures)
 
 
@@ -95,12 +96,19 @@ def best_of(standings: Sequence[Standing], metric: str) -> Standing | None:
     return None if found is None or math.isnan(found.over_seeds(metric)[0]) else found
 
 
-def print_standings(console: Console, standings: Sequence[Standing], seeds: int, steps: int) -> None:
-    """One line per configuration, best first."""
+def measures_of(entry: MarketEntry) -> tuple[str, ...]:
+    """Columns of metrics.csv that are kept of each trial."""
+    return (*entry.measures, RETURN)
+
+
+def print_standings(
+    console: Console, standings: Sequence[Standing], seeds: int, steps: int, whose: str = "prosumer"
+) -> None:
+    """One line per configuration, best first; `whose`: what an agent is called."""
     table = Table(title="Sweep", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
     table.add_column("settings", overflow="fold")
-    for heading in ("seeds\nfinished", "gains from trade\nshare", "return per\nprosumer, token", "steps"):
+    for heading in ("seeds\nfinished", "gains from trade\nshare", f"return per\n{whose}, token", "steps"):
         table.add_column(heading, justify="right", overflow="fold")
     for item in standings:
         reached = sum(one.env_steps for one in item.outcomes)
@@ -124,24 +132,24 @@ def _shown(mean: float, half: float | None, scale: float = 1.0, unit: str = "") 
     return f"{scale * mean:,.1f}{spread}{unit}"
 
 
-def write_csv(path: Path, outcomes: Sequence[Outcome]) -> None:
+def write_csv(path: Path, outcomes: Sequence[Outcome], measures: Sequence[str]) -> None:
     """sweep.csv: a line per trial; settings in columns of their own, `set.` before those of the market."""
     agent = list(dict.fromkeys(name for item in outcomes for name in item.trial.configuration.agent))
     market = list(dict.fromkeys(name for item in outcomes for name in item.trial.configuration.market))
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         names = (*agent, *(f"set.{name}" for name in market))
-        writer.writerow(["configuration", "seed", "status", STEPS, *names, *MEASURES])
+        writer.writerow(["configuration", "seed", "status", STEPS, *names, *measures])
         for item in outcomes:
             configuration = item.trial.configuration
             settings = [configuration.agent[name] for name in agent] + [configuration.market[name] for name in market]
-            figures = [item.figures.get(name, "") for name in MEASURES]
+            figures = [item.figures.get(name, "") for name in measures]
             writer.writerow([configuration.name, item.trial.seed, item.status, item.env_steps, *settings, *figures])
 
 
-def summary(standing: Standing) -> dict[str, Any]:
+def summary(standing: Standing, measures: Sequence[str]) -> dict[str, Any]:
     """One configuration for summary.json."""
-    means = {name: standing.over_seeds(name) for name in MEASURES}
+    means = {name: standing.over_seeds(name) for name in measures}
     return {
         "name": standing.configuration.name,
         "agent": standing.configuration.agent,
