@@ -100,7 +100,7 @@ class QuotaHeuristic(ABC):
 
     def act(self, observation: Tensor, *, explore: bool) -> Tensor:
         """Actions for `[E, N, F]` observations; `explore` changes nothing."""
-        seen = Seen(*(self._reader.integer(observation, name) for name in _ENERGIES + _PRICES))
+        seen = self.seen(observation)
         least = torch.minimum(seen.urgent, seen.declaration_limit)
         declare = level_for(self.demand(seen) - least, seen.declaration_limit - least)
         order = self.order(seen)
@@ -110,12 +110,20 @@ class QuotaHeuristic(ABC):
         full = torch.full_like(price, FULL_LEVEL)
         charge = HALF_LEVEL + self.beyond_quota(seen) if self.can_overuse else full
         action = entry_of(torch.stack((declare, trade, price, charge), dim=-1))
-        return action if self._grid is None else self._nearest(action, self._reader.integer(observation, "stage"))
+        return action if self._grid is None else self._nearest(action, self.is_trading(observation))
 
-    def _nearest(self, action: Tensor, stage: Tensor) -> Tensor:
+    def seen(self, observation: Tensor) -> Seen:
+        """The fields of `[E, N, F]` observations that it reads."""
+        return Seen(*(self._reader.integer(observation, name) for name in _ENERGIES + _PRICES))
+
+    def is_trading(self, observation: Tensor) -> Tensor:
+        """`[E, N]` bool: the second of the two steps."""
+        return self._reader.integer(observation, "stage") > 0
+
+    def _nearest(self, action: Tensor, trading: Tensor) -> Tensor:
         """Row of the grid at the least squared distance over the entries that are read in this step."""
         assert self._grid is not None
-        read = (stage == 0).unsqueeze(-1).unsqueeze(-1) == self._is_declaration
+        read = trading.logical_not().unsqueeze(-1).unsqueeze(-1) == self._is_declaration
         return ((action.unsqueeze(-2) - self._grid).square() * read).sum(dim=-1).argmin(dim=-1)
 
     def learn(self, transition: Transition) -> dict[str, float]:

@@ -79,10 +79,24 @@ class OverUse(Patient):
         if not self.can_overuse:
             return torch.zeros_like(seen.quota)
         rate = self.options.penalty_rate_utok_per_wh
+        urgent, elastic = _worth_beyond(seen)
         short = (seen.urgent - seen.quota).clamp(min=0)
-        urgent_pays = rate < seen.short_value + seen.unserved_cost - seen.tariff
-        elastic_pays = (rate < seen.later_tariff - seen.tariff) & (urgent_pays | (short == 0))
-        return torch.where(elastic_pays, _room(seen), short * urgent_pays)
+        return torch.where(rate < elastic, _room(seen), short * (rate < urgent))
+
+    def complies_from(self, observation: Tensor) -> Tensor:
+        """Lowest penalty rate at which nothing beyond the quota pays now, `[E, N]` int64 µtok/Wh; 0 while declaring."""
+        seen = self.seen(observation)
+        worth = torch.maximum(*_worth_beyond(seen)).clamp(min=0)
+        return torch.where(self.is_trading(observation), worth, 0)
+
+
+def _worth_beyond(seen: Seen) -> tuple[Tensor, Tensor]:
+    """Of a Wh beyond the quota, µtok/Wh: the least that an urgent one is worth, and an elastic one after all of them;
+    0 where there is none."""
+    short, room = seen.urgent > seen.quota, _room(seen) > 0
+    urgent = (seen.short_value + seen.unserved_cost - seen.tariff) * short
+    elastic = (seen.later_tariff - seen.tariff) * room
+    return urgent, torch.where(short, torch.minimum(elastic, urgent), elastic)
 
 
 def _room(seen: Seen) -> Tensor:

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from torch import Tensor
 
 from gridmarl.envs.ev_quota.batched import BatchedEVQuota
 from gridmarl.envs.ev_quota.params import EVQuotaParams
 from gridmarl.envs.ev_quota.scenario import ev_scenario
+from gridmarl.train.quota import alone
 from gridmarl.train.quota.episode import coordinate, play_day
 from gridmarl.train.quota.market import HeldOut, QuotaMarket
 from gridmarl.train.quota.rows import deviations, played_row, policy_of
@@ -95,6 +97,26 @@ def test_bills_are_what_leaves_the_accounts() -> None:
     assert row.most_bill_tok == pytest.approx(-balances[:-1].mean(1).min() / 1e6)
     assert row.least_bill_tok < row.bill_per_station_tok < row.most_bill_tok
     assert row.over_used_kwh == 0
+
+
+@pytest.mark.parametrize("at_once", [4096, 2 * LANES])
+def test_stations_deviate_in_copies_as_they_would_one_by_one(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alone, "_MAX_LANES", at_once)
+    env = market()
+    truthful, most = policy_of(env, "quota_truthful"), policy_of(env, "quota_over_declare")
+    counted: list[int] = []
+    found = alone.play_alone(env, truthful, most, 3, lambda: counted.append(1))
+    assert len(counted) == 4
+    for station in range(4):
+
+        def act(observation: Tensor, station: int = station) -> Tensor:
+            actions = truthful(observation)
+            actions[:, station] = most(observation)[:, station]
+            return actions
+
+        episode = play_day(market(), act, 3)
+        assert np.array_equal(found.reward_utok[station], episode.reward_utok[:, station].sum(0))
+        assert np.array_equal(found.over_declared_wh[station], episode.over_declared_wh[:, station].sum(0))
 
 
 def test_over_declaring_alone_pays_unless_unused_quota_costs() -> None:

@@ -50,8 +50,12 @@ class QuotaEpisode:
 
 def play_day(env: BatchedEVQuota, policy: Policy, seed: int) -> QuotaEpisode:
     """One episode of a policy, observations `[E, N, F]` to actions."""
-    observation, columns = env.reset(seed), []
-    ended = False
+    return play_on(env, env.reset(seed), policy)
+
+
+def play_on(env: BatchedEVQuota, observation: Tensor, policy: Policy) -> QuotaEpisode:
+    """The episode of a policy from the start of a day that `env` is at, of which it has seen the observation."""
+    columns, ended = [], False
     while not ended:
         with torch.no_grad():
             result = env.step(policy(observation))

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from gridmarl.agents.registry import make_agent
 from gridmarl.envs.ev_quota.batched import BatchedEVQuota
@@ -18,6 +17,7 @@ from gridmarl.metrics import mean_and_interval
 from gridmarl.optimum.ev_charging import ChargingPlan
 from gridmarl.protocols import AgentContext
 from gridmarl.train.comparison import share_interval
+from gridmarl.train.quota.alone import play_alone
 from gridmarl.train.quota.episode import Policy, QuotaEpisode, play_day
 from gridmarl.units import UTOK_PER_TOKEN
 
@@ -187,22 +187,9 @@ def deviations(
         env = BatchedEVQuota(replace(rules, action_space="continuous"), scenario, num_envs=lanes, auto_reset=False)
         truthful, most = policy_of(env, "quota_truthful"), policy_of(env, "quota_over_declare")
         before = play_day(env, truthful, seed).reward_utok.sum(0)
-        gains, more = np.zeros(lanes), 0.0
-        for station in range(params.num_stations):
-            after = play_day(env, _one_deviates(truthful, most, station), seed)
-            gains += (after.reward_utok.sum(0)[station] - before[station]) / UTOK_PER_TOKEN
-            more += float(after.over_declared_wh[:, station].sum()) / 1_000 / lanes
-            if on_part is not None:
-                on_part()
-        mean, width = mean_and_interval(gains / params.num_stations)
-        found.append(Deviation(terms, mean, width, more / params.num_stations))
+        after = play_alone(env, truthful, most, seed, on_part)
+        gains = (after.reward_utok - before).mean(0) / UTOK_PER_TOKEN
+        mean, width = mean_and_interval(gains)
+        more = float(after.over_declared_wh.mean()) / 1_000
+        found.append(Deviation(terms, mean, width, more))
     return found
-
-
-def _one_deviates(others: Policy, own: Policy, station: int) -> Policy:
-    def act(observation: Tensor) -> Tensor:
-        actions = others(observation)
-        actions[:, station] = own(observation)[:, station]
-        return actions
-
-    return act
