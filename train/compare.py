@@ -48,6 +48,7 @@ DEFAULT_EPISODES = 8
 PEER_TO_PEER = "p2p"
 """In place of an environment: a comparison in which nothing is trained (docs/p2p.md)."""
 Reading = Literal["two_settlement", "additive"]
+OverUseTable = Literal["table", "learn", "off"]
 
 
 @dataclass(kw_only=True)
@@ -71,6 +72,9 @@ class Compare(LedgerOptions, MarketOptions):
     exploitability: Exploit = "search"
     """Of truthful bidding and of trained policies: what each prosumer would gain by deviating alone, found by batched
     search, by fresh learners (slower), or both."""
+    over_use: OverUseTable = "table"
+    """Of ev-quota: charging beyond the quota at different penalty rates, by a heuristic, by deep Q as well (learn: three
+    trainings of a third each), or not at all."""
     train_steps: Annotated[int, tyro.conf.arg(metavar="N")] = 360_000
     """Training of the deep-Q prosumers per reading, in steps of one lane."""
     train_lanes: Annotated[int, tyro.conf.arg(metavar="N")] = 64
