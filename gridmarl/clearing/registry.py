@@ -9,7 +9,9 @@ What it points to is called as `Mechanism` says. A name given twice is an error,
 mechanism unseen.
 
 A mechanism finds one price for all. An auction may have a payment of its own for every order: `get_auction` gives
-those, and every mechanism as an auction at its one price.
+those, and every mechanism as an auction at its one price. Both are balanced: what buyers pay, sellers get. Aggregators
+may buy by more: `get_procurement` gives every auction, the payment rules of procurement, the k-double auctions, and
+McAfee's auction, which leaves its operator a surplus.
 """
 
 from __future__ import annotations
@@ -21,7 +23,10 @@ from typing import Protocol
 from torch import Tensor
 
 from gridmarl.clearing.book import Clearing
+from gridmarl.clearing.k_double import BUYERS_BID_PERMILLE, SELLERS_OFFER_PERMILLE, clear_k_double
+from gridmarl.clearing.mcafee import clear_mcafee
 from gridmarl.clearing.pairwise import Trades, clear_pairwise
+from gridmarl.clearing.procurement import PAYMENT_RULES, procure
 from gridmarl.clearing.quota import trades_at_one_price
 from gridmarl.clearing.uniform import clear_uniform
 from gridmarl.errors import ConfigError
@@ -73,6 +78,31 @@ _REGISTERED: dict[str, Mechanism] = {
 _AUCTIONS: dict[str, Auction] = {"pairwise": clear_pairwise}
 
 
+def _at_one_price(mechanism: Mechanism) -> Auction:
+    def auction(
+        buy_price: Tensor,
+        buy_wh: Tensor,
+        sell_price: Tensor,
+        sell_wh: Tensor,
+        floor: Tensor,
+        cap: Tensor,
+        start: int | Tensor,
+        /,
+    ) -> Trades:
+        return trades_at_one_price(mechanism(buy_price, buy_wh, sell_price, sell_wh, floor, cap, start))
+
+    return auction
+
+
+_PROCUREMENTS: dict[str, Auction] = {
+    **{rule: partial(procure, payment=rule) for rule in PAYMENT_RULES},
+    "k_double": _at_one_price(clear_k_double),
+    "buyers_bid": _at_one_price(partial(clear_k_double, k_permille=BUYERS_BID_PERMILLE)),
+    "sellers_offer": _at_one_price(partial(clear_k_double, k_permille=SELLERS_OFFER_PERMILLE)),
+    "mcafee": clear_mcafee,
+}
+
+
 # Entry points that were loaded, so that a market that clears by one every hour looks it up once.
 _LOADED: dict[str, Mechanism] = {}
 
@@ -80,7 +110,7 @@ _LOADED: dict[str, Mechanism] = {}
 def _offered() -> dict[str, EntryPoint]:
     offered: dict[str, EntryPoint] = {}
     for point in entry_points(group=ENTRY_POINT_GROUP):
-        if point.name in _REGISTERED or point.name in _AUCTIONS or point.name in offered:
+        if any(point.name in names for names in (_REGISTERED, _AUCTIONS, _PROCUREMENTS, offered)):
             raise ConfigError(f"mechanism {point.name!r}: the entry point {point.value!r} takes a name that is in use")
         offered[point.name] = point
     return offered
@@ -92,7 +122,7 @@ def register_mechanism(name: str, mechanism: Mechanism) -> None:
     Raises:
         ConfigError: the name is in use.
     """
-    if name in (known := auction_names()):
+    if name in (known := procurement_names()):  # all names there are
         raise ConfigError(f"mechanism {name!r}: the name is in use; in use are {known}")
     _REGISTERED[name] = mechanism
 
@@ -141,18 +171,24 @@ def get_auction(name: str) -> Auction:
         return _AUCTIONS[name]
     if name not in (known := auction_names()):
         raise ConfigError(f"auction {name!r}: there is none; there are {known}")
-    mechanism = get_mechanism(name)
+    return _at_one_price(get_mechanism(name))
 
-    def at_one_price(
-        buy_price: Tensor,
-        buy_wh: Tensor,
-        sell_price: Tensor,
-        sell_wh: Tensor,
-        floor: Tensor,
-        cap: Tensor,
-        start: int | Tensor,
-        /,
-    ) -> Trades:
-        return trades_at_one_price(mechanism(buy_price, buy_wh, sell_price, sell_wh, floor, cap, start))
 
-    return at_one_price
+def procurement_names() -> list[str]:
+    """Names of all that aggregators may buy by: ours for procurement, and every auction; sorted, loads none."""
+    return sorted({*_PROCUREMENTS, *auction_names()})
+
+
+def get_procurement(name: str) -> Auction:
+    """The procurement of that name; its buyers are the aggregators, its sellers the prosumers.
+
+    Under `mcafee` payments may exceed incomes (`gridmarl.clearing.mcafee.operator_surplus`); all others are balanced.
+
+    Raises:
+        ConfigError: there is none; the message lists those there are. Else as `get_mechanism`.
+    """
+    if name in _PROCUREMENTS:
+        return _PROCUREMENTS[name]
+    if name not in (known := procurement_names()):
+        raise ConfigError(f"procurement {name!r}: there is none; there are {known}")
+    return get_auction(name)
