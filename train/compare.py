@@ -73,8 +73,8 @@ class Compare(LedgerOptions, MarketOptions):
     """Of truthful bidding and of trained policies: what each prosumer would gain by deviating alone, found by batched
     search, by fresh learners (slower), or both."""
     over_use: OverUseTable = "table"
-    """Of ev-quota: charging beyond the quota at different penalty rates, by a heuristic, by deep Q as well (learn: three
-    trainings of a third each), or not at all."""
+    """Of ev-quota: charging beyond the quota at different penalty rates, by a heuristic, by deep Q as well (learn:
+    trained for each of three rates, a third of --train-steps each), or not at all."""
     train_steps: Annotated[int, tyro.conf.arg(metavar="N")] = 360_000
     """Training of the deep-Q prosumers per reading, in steps of one lane."""
     train_lanes: Annotated[int, tyro.conf.arg(metavar="N")] = 64
