@@ -115,9 +115,9 @@ class LedgerConsensus:
 
     def _read(self, path: Path, shown: str = "") -> tuple[str, list[Candidate], Network]:
         with LedgerReader.open(path) as reader:
-            prosumers = reader.rules.num_prosumers
-            network = self._network(prosumers)
-            candidates = candidates_of(reader, prosumers, network.validators)
+            members = reader.rules.num_members
+            network = self._network(members)
+            candidates = candidates_of(reader, members, network.validators, reader.rules.stake_kind)
         transactions = sum(candidate.tx_count for candidate in candidates)
         title = f"{shown or path}: {len(candidates)} blocks, {transactions:,} transactions"
         return f"{title}, {network.validators} validators, {network.faulty} {network.fault}", candidates, network

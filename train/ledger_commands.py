@@ -97,7 +97,7 @@ class LedgerShow:
 
     def _show_block(self, reader: LedgerReader, verdict: Verdict, height: int) -> None:
         block = reader.block(height)
-        rows = list(transaction_rows([block], reader.rules.num_prosumers, height))
+        rows = list(transaction_rows([block], reader.rules, height))
         if self.tx is None:
             print_block(results_console(), block, rows)
             return

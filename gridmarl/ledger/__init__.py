@@ -7,10 +7,12 @@ from gridmarl.ledger.chain import LaneChains, seal_hour
 from gridmarl.ledger.chain_proof import ChainProof, check_proof, prove_consistency, prove_in_chain
 from gridmarl.ledger.file import LedgerWriter, write_ledger
 from gridmarl.ledger.genesis import Rules
+from gridmarl.ledger.half_hour import HalfHourRecord
 from gridmarl.ledger.hour import HourRecord
 from gridmarl.ledger.keys import KeyRing
 from gridmarl.ledger.location import LocatedError, Location
 from gridmarl.ledger.proof import InclusionProof, prove
+from gridmarl.ledger.quota_genesis import QuotaRules
 from gridmarl.ledger.reader import LedgerReader
 from gridmarl.ledger.store import LedgerStore
 from gridmarl.ledger.verify import Verdict, verify, verify_bytes
@@ -21,6 +23,7 @@ __all__ = [
     "BatchProver",
     "Block",
     "ChainProof",
+    "HalfHourRecord",
     "Header",
     "HourRecord",
     "InclusionProof",
@@ -31,6 +34,7 @@ __all__ = [
     "LedgerWriter",
     "LocatedError",
     "Location",
+    "QuotaRules",
     "Rules",
     "SealedBlock",
     "Verdict",

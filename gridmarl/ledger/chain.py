@@ -1,7 +1,7 @@
-"""Sealing: one block per lane and hour, and the chains of all lanes (ledger level `sealed`).
+"""Sealing: one block per lane and period, and the chains of all lanes (ledger level `sealed`), of any market.
 
-This is the one place that loops over lanes in Python: a chain is hashed lane by lane on the host. On a CPU records are
-packed a tile at a time (`gridmarl.ledger.tiles`), elsewhere all at once on the device, with a single copy per hour.
+This is the one place that loops over lanes in Python: a chain is hashed lane by lane on the host. Records are packed by
+the market's packer (`gridmarl.ledger.packers`).
 """
 
 from __future__ import annotations
@@ -15,17 +15,14 @@ from gridmarl.errors import LedgerError
 from gridmarl.ledger.block import Block, SealedBlock
 from gridmarl.ledger.hashing import STATE_CONTEXT, header_hash
 from gridmarl.ledger.headers import HeaderTable
-from gridmarl.ledger.packing import pack_hour
-from gridmarl.ledger.records import RECORD_BYTES, input_count, transaction_count
+from gridmarl.ledger.packers import Packer, PeriodRecord, TwoStagePacker, packer_of
+from gridmarl.ledger.records import RECORD_BYTES
 from gridmarl.ledger.sealing import Sealer
-from gridmarl.ledger.tiles import Tiles, part_words
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from torch import Tensor
-
-    from gridmarl.ledger.genesis import Rules
+    from gridmarl.ledger.chain_rules import ChainRules
     from gridmarl.ledger.hour import HourRecord
     from gridmarl.ledger.keys import KeyRing
     from gridmarl.ledger.writer import BlockWriter
@@ -34,37 +31,30 @@ _STATE_HASHER = blake3(derive_key_context=STATE_CONTEXT)  # copied: preparing th
 
 
 class _Drafts:
-    """Unsigned blocks of all lanes of an hour, of one authority each; buffers are kept from hour to hour."""
+    """Unsigned blocks of all lanes of a period, of one authority each; buffers are kept from period to period."""
 
-    def __init__(self, num_prosumers: int, lanes: Sequence[int], *, interest: bool) -> None:
-        self._lanes = lanes
-        words = part_words(num_prosumers, interest=interest)
-        self._table = HeaderTable(lanes, num_prosumers, interest=interest)
-        self._tiles = Tiles(num_prosumers, lanes, [(0, words)], interest=interest)
-        self._inputs = RECORD_BYTES * input_count(num_prosumers)
-        self._records = self._inputs + RECORD_BYTES * transaction_count(num_prosumers, interest=interest)
-        self._row = 8 * words
+    def __init__(self, packer: Packer, lanes: Sequence[int]) -> None:
+        self._packer, shape = packer, packer.shape
+        self._table = HeaderTable(lanes, shape)
+        self._inputs = RECORD_BYTES * shape.inputs
+        self._records = self._inputs + RECORD_BYTES * shape.transactions
+        self._row = self._records + 8 * shape.accounts
 
     def draft(
-        self, hour: HourRecord, parents: Iterable[bytes], height: int | Sequence[int], wanted: Collection[int]
+        self, record: PeriodRecord, parents: Iterable[bytes], height: int | Sequence[int], wanted: Collection[int]
     ) -> tuple[list[bytes], dict[int, Block]]:
         """Header hashes of all lanes, and the blocks at the wanted positions."""
         table, sections = self._table, dict[int, tuple[bytes, bytes]]()
         roots: tuple[list[bytes], list[bytes], list[bytes]] = [], [], []
-        for first, words in self._parts(hour):
+        for first, words in self._packer.pack(record):
             data = words.numpy().astype("<i8", copy=False).data.cast("B")
             self._hash(data, *roots)
             for position in wanted:
                 if first <= position < first + words.size(0):
                     row = data[(position - first) * self._row :]
                     sections[position] = bytes(row[: self._inputs]), bytes(row[self._inputs : self._records])
-        table.fill(hour.period, height, parent=parents, input_root=roots[0], tx_root=roots[1], state_root=roots[2])
+        table.fill(record.period, height, parent=parents, input_root=roots[0], tx_root=roots[1], state_root=roots[2])
         return table.hashes(), {at: Block(table.packed(at), *parts) for at, parts in sections.items()}
-
-    def _parts(self, hour: HourRecord) -> Iterator[tuple[int, Tensor]]:
-        if hour.price.device.type == "cpu":
-            return self._tiles.pack(hour)
-        return iter([(0, pack_hour(hour, self._lanes).cpu())])
 
     def _hash(self, data: memoryview, inputs: list[bytes], transactions: list[bytes], balances: list[bytes]) -> None:
         """Append the three roots of every lane whose part is in `data`."""
@@ -78,7 +68,7 @@ class _Drafts:
 def seal_hour(
     hour: HourRecord, parents: Sequence[bytes], heights: Sequence[int], lanes: Sequence[int]
 ) -> list[SealedBlock]:
-    """The blocks of one hour, one per lane.
+    """The blocks of one hour of the two-stage market, one per lane.
 
     Args:
         hour: outcome of the hour in `E` lanes, on any device.
@@ -93,27 +83,24 @@ def seal_hour(
     for name, values in (("parents", parents), ("heights", heights), ("lanes", lanes)):
         if len(values) != num_lanes:
             raise LedgerError(f"{name}: {len(values)} values; {num_lanes}, one per lane, are allowed")
-    drafts = _Drafts(prosumers, lanes, interest=hour.has_interest)
+    drafts = _Drafts(TwoStagePacker(prosumers, lanes, interest=hour.has_interest), lanes)
     hashes, blocks = drafts.draft(hour, parents, heights, range(num_lanes))
     return [SealedBlock(blocks[position], identity) for position, identity in enumerate(hashes)]
 
 
-def check_next(hour: HourRecord, rules: Rules, num_lanes: int, height: int) -> None:
-    """Check that an hour is the one that block `height` of `num_lanes` lanes needs.
+def check_next(record: PeriodRecord, rules: ChainRules, num_lanes: int, height: int) -> None:
+    """Check that a record is the one that block `height` of `num_lanes` lanes needs.
 
     Raises:
-        LedgerError: the hour's period is not the next one, its number of prosumers or lanes differs, or it has interest
-            where the rules have none, or none where they have it.
+        LedgerError: it is of another market, its period is not the next one, its number of members or lanes differs,
+            or it has interest where the rules have none, or none where they have it.
     """
-    expected = height % rules.horizon_hours
-    if hour.period != expected:
-        raise LedgerError(f"period: {hour.period}; {expected} is next")
-    allowed = (rules.num_prosumers, num_lanes)
-    if tuple(hour.buy_price.shape) != allowed:
-        raise LedgerError(f"hour: [P, E] = {tuple(hour.buy_price.shape)}; {allowed} is allowed")
-    if hour.has_interest is not rules.has_interest:
-        seen = "interest" if hour.has_interest else "no interest"
-        raise LedgerError(f"hour: {seen} under {rules.finality} finality; strict finality has some, instant none")
+    if record.market != rules.market:
+        raise LedgerError(f"record: of the market {record.market}; one of {rules.market} is allowed")
+    expected = height % rules.blocks_per_episode
+    if record.period != expected:
+        raise LedgerError(f"period: {record.period}; {expected} is next")
+    record.check(rules, num_lanes)
 
 
 class LaneChains:
@@ -140,7 +127,7 @@ class LaneChains:
 
     def __init__(
         self,
-        rules: Rules,
+        rules: ChainRules,
         lanes: Sequence[int],
         *,
         keep: Iterable[int] = (),
@@ -167,18 +154,20 @@ class LaneChains:
         """Transactions sealed in each lane so far."""
         return self.height * self.rules[0].transactions_per_block if self.rules else 0
 
-    def append(self, hour: HourRecord) -> dict[int, SealedBlock]:
-        """Seal one hour in all lanes; returns the blocks of the kept and written lanes.
+    def append(self, record: PeriodRecord) -> dict[int, SealedBlock]:
+        """Seal one period in all lanes; returns the blocks of the kept and written lanes.
+
+        Args:
+            record: `HourRecord` of the two-stage market, `HalfHourRecord` of charging quotas.
 
         Raises:
-            LedgerError: the hour's period is not the next one, or its number of prosumers or lanes differs.
+            LedgerError: as `check_next`.
         """
-        check_next(hour, self.rules[0], len(self.lanes), self.height)
+        check_next(record, self.rules[0], len(self.lanes), self.height)
         if self._drafts is None:
-            rules = self.rules[0]
-            self._drafts = _Drafts(rules.num_prosumers, self.lanes, interest=rules.has_interest)
+            self._drafts = _Drafts(packer_of(self.rules[0], self.lanes), self.lanes)
         chosen = [position for position, lane in enumerate(self.lanes) if lane in self._sealers]
-        heads, drafts = self._drafts.draft(hour, self.heads, self.height, chosen)
+        heads, drafts = self._drafts.draft(record, self.heads, self.height, chosen)
         taken: dict[int, SealedBlock] = {}
         for position, draft in drafts.items():
             header, signatures = self._sealers[self.lanes[position]].seal(draft.header, draft.transactions)

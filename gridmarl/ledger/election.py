@@ -3,7 +3,8 @@
 Plain Python, one implementation for the chain, its verification and the comparison of mechanisms
 (`gridmarl.consensus`). The draw is a BLAKE3 hash of seed, parent block, height and attempt: everybody computes the same
 one, nobody knows it before the parent is sealed. The stake is what a prosumer has earned in demand-response reductions
-in the blocks before, as in chapter 8 of the book on blockchain-based smart grids (2020).
+in the blocks before, as in chapter 8 of the book on blockchain-based smart grids (2020); what a station has earned by
+selling quota, where charging quotas are traded.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from typing import TYPE_CHECKING
 from blake3 import blake3
 
 from gridmarl.errors import ConfigError
-from gridmarl.ledger.records import RECORD_BYTES, Kind
+from gridmarl.ledger.fields import RECORD_BYTES
 
 if TYPE_CHECKING:
-    from gridmarl.ledger.genesis import Rules
+    from gridmarl.ledger.chain_rules import ChainRules
 
 MAX_VALIDATORS = 100
 MIN_PBFT_VALIDATORS = 4
@@ -76,18 +77,21 @@ def held(stakes_utok: Sequence[int]) -> list[int]:
     return list(stakes_utok) if any(stakes_utok) else [1] * len(stakes_utok)
 
 
-def earned_utok(transactions: bytes | memoryview, num_prosumers: int) -> list[int]:
-    """`[P]` stake that a block adds: the amount of each prosumer's REDUCTION, µtok.
+def earned_utok(transactions: bytes | memoryview, num_members: int, kind: int) -> list[int]:
+    """`[P]` stake that a block adds: the amount of each member's transaction of a kind, µtok.
 
     A negative price of the incentive (a prosumer that pays for its reduction) earns no stake. The section is sorted by
-    kind, then by prosumer.
+    kind, then by member.
+
+    Args:
+        kind: position of the kind among those of the section (`ChainRules.stake_kind`).
 
     Raises:
-        struct.error: the section has not the length of so many prosumers.
+        struct.error: the section has not the length of so many members.
     """
-    start = (Kind.REDUCTION - 1) * num_prosumers * RECORD_BYTES
-    section = transactions[start : start + num_prosumers * RECORD_BYTES]
-    words = unpack(f"<{num_prosumers * RECORD_BYTES // 8}q", section)
+    start = kind * num_members * RECORD_BYTES
+    section = transactions[start : start + num_members * RECORD_BYTES]
+    words = unpack(f"<{num_members * RECORD_BYTES // 8}q", section)
     return [max(0, amount) for amount in words[_AMOUNT_WORD :: RECORD_BYTES // 8]]
 
 
@@ -98,7 +102,7 @@ class Election:
         stakes_utok: `[validators]`, earned in the blocks so far; zero unless the chain is one of proof of stake.
     """
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: ChainRules) -> None:
         self._rules = rules
         self.stakes_utok = [0] * rules.validators
 
@@ -111,5 +115,5 @@ class Election:
     def count(self, transactions: bytes | memoryview) -> None:
         """Add what a sealed block has earned: it counts from the next block on."""
         if self._rules.consensus == "proof_of_stake":
-            earned = earned_utok(transactions, self._rules.num_prosumers)
+            earned = earned_utok(transactions, self._rules.num_members, self._rules.stake_kind)
             self.stakes_utok = [stake + more for stake, more in zip(self.stakes_utok, earned, strict=False)]

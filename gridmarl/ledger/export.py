@@ -8,12 +8,12 @@ Only a ledger that verifies is exported. Integers stay integers, so that a row g
 | block             | height, from 0                                                                            |
 | sequence          | position in the block, from 0                                                             |
 | lane              | lane of the batch                                                                         |
-| period            | hour of the episode                                                                       |
-| kind              | name of the flow (docs/market-rules.md), such as LOCAL_BUY                                |
-| payer, payee      | accounts: the prosumers `0..P-1`, then market, operator and upstream grid                 |
-| payer_role, payee_role | prosumer, market, operator or upstream                                               |
+| period            | hour (of charging quotas: half hour) of the episode                                       |
+| kind              | name of the flow (docs/market-rules.md, docs/quota-rules.md), such as LOCAL_BUY           |
+| payer, payee      | accounts: prosumers, market, operator, upstream grid; stations, DSO                       |
+| payer_role, payee_role | prosumer, market, operator or upstream; station or dso                               |
 | energy_wh         | energy                                                                                    |
-| price_utok_per_wh | price; 1 µtok/Wh is 0.001 token/kWh                                                       |
+| price_utok_per_wh | price; 1 µtok/Wh is 0.001 token/kWh; of quotas 0 where no whole price gives the amount    |
 | amount_utok       | what the payer pays, energy times price; negative where the price is: the payee then pays |
 | principal_utok    | of INTEREST, which has neither energy nor price: what it is due on; else 0                |
 """
@@ -31,17 +31,19 @@ from gridmarl.errors import ConfigError, MissingExtraError
 from gridmarl.ledger.block import SealedBlock
 from gridmarl.ledger.file import LedgerWriter
 from gridmarl.ledger.hashing import header_hash
-from gridmarl.ledger.records import Kind, encode_record, iterate_records
+from gridmarl.ledger.records import FIELDS, KINDS, encode_record, iterate_records
 from gridmarl.ledger.verify import Verdict, verified
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from gridmarl.ledger.block import Block
+    from gridmarl.ledger.chain_rules import ChainRules
     from gridmarl.ledger.reader import LedgerReader
 
 FORMATS = (".jsonl", ".parquet", ".csv", ".bin")
 _TEXTS = ("kind", "payer_role", "payee_role")
+_KIND_BY_NAME = {kind.name: number for number, kind in KINDS.items()}
 
 
 class TransactionRow(NamedTuple):
@@ -69,19 +71,13 @@ class TransactionRow(NamedTuple):
             KeyError: an unknown kind.
         """
         values = {name: value for name, value in self._asdict().items() if name not in ("block", *_TEXTS)}
-        if self.kind != Kind.INTEREST.name:
-            values["reserved"] = values.pop("principal_utok")
-        return encode_record(values | {"kind": int(Kind[self.kind]), "flags": 0})
+        kind = _KIND_BY_NAME[self.kind]
+        values[FIELDS[kind][-1].name] = values.pop("principal_utok")
+        return encode_record(values | {"kind": kind, "flags": 0})
 
 
-def account_role(account: int, num_prosumers: int) -> str:
-    """Whose account it is: "prosumer", "market", "operator" or "upstream"."""
-    return "prosumer" if account < num_prosumers else ("market", "operator", "upstream")[account - num_prosumers]
-
-
-def transaction_rows(blocks: Iterable[Block], num_prosumers: int, first: int = 0) -> Iterator[TransactionRow]:
+def transaction_rows(blocks: Iterable[Block], rules: ChainRules, first: int = 0) -> Iterator[TransactionRow]:
     """Rows of verified blocks that follow each other, the first of height `first`."""
-    count = num_prosumers
     for height, block in enumerate(blocks, first):
         for record in iterate_records(block.transactions):
             payer, payee = record["payer"], record["payee"]
@@ -90,11 +86,11 @@ def transaction_rows(blocks: Iterable[Block], num_prosumers: int, first: int = 0
                 sequence=record["sequence"],
                 lane=record["lane"],
                 period=record["period"],
-                kind=Kind(record["kind"]).name,
+                kind=KINDS[record["kind"]].name,
                 payer=payer,
                 payee=payee,
-                payer_role=account_role(payer, count),
-                payee_role=account_role(payee, count),
+                payer_role=rules.account_role(payer),
+                payee_role=rules.account_role(payee),
                 energy_wh=record["energy_wh"],
                 price_utok_per_wh=record["price_utok_per_wh"],
                 amount_utok=record["amount_utok"],
@@ -125,7 +121,7 @@ def export_ledger(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> 
             if target.suffix == ".bin":
                 _write_canonical(part, reader)
             else:
-                _WRITERS[target.suffix](part, transaction_rows(reader, reader.rules.num_prosumers))
+                _WRITERS[target.suffix](part, transaction_rows(reader, reader.rules))
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)

@@ -4,13 +4,13 @@
 |---------|----------------------------------------------------------------------------------------------------|
 | file    | magic `GMLEDGER` (8 bytes), file version (u32)                                                     |
 | genesis | length (u32), canonical JSON, genesis hash (32 bytes)                                              |
-| blocks  | header (256 bytes), signatures (64 per slot), inputs (64(1 + 2P)), transactions (64(8P + 2)), each |
+| blocks  | header (256 bytes), signatures (64 per slot), inputs and transactions (64 per record), each        |
 | trailer | magic `GMLTRAIL`, block count (u64), head hash, final state root, BLAKE3 of these 80 bytes         |
 
-All blocks of a file have the same length, which the genesis' numbers of prosumers and of signatures fix, so that block
-`i` is found without reading the ones before and a corrupted count cannot shift what follows. A run that was killed
-leaves a file without trailer, in which every block written in full is intact. Under strict finality a block has 9P + 2
-transactions.
+All blocks of a file have the same length, which the rules in the genesis fix, so that block `i` is found without
+reading the ones before and a corrupted count cannot shift what follows. A run that was killed leaves a file without
+trailer, in which every block written in full is intact. A block has 1 + 2P input records and 8P + 2 transactions in the
+two-stage market (under strict finality 9P + 2), 1 + 3N and 5N in that of charging quotas.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from gridmarl.errors import LedgerError
 from gridmarl.ledger.block import HEADER_BYTES, SIGNATURE_BYTES, SealedBlock
-from gridmarl.ledger.genesis import MAX_GENESIS_BYTES, Rules
+from gridmarl.ledger.chain_rules import MAX_GENESIS_BYTES, ChainRules
 from gridmarl.ledger.hashing import balance_bytes, section_root, state_root
-from gridmarl.ledger.records import RECORD_BYTES, input_count, transaction_count
+from gridmarl.ledger.records import RECORD_BYTES
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -49,10 +49,10 @@ class Trailer(NamedTuple):
         return body + section_root(body)
 
 
-def block_bytes(num_prosumers: int, signature_slots: int, *, interest: bool = False) -> int:
+def block_bytes(rules: ChainRules) -> int:
     """Length of one block in the file."""
-    records = input_count(num_prosumers) + transaction_count(num_prosumers, interest=interest)
-    return HEADER_BYTES + SIGNATURE_BYTES * signature_slots + RECORD_BYTES * records
+    records = rules.inputs_per_block + rules.transactions_per_block
+    return HEADER_BYTES + SIGNATURE_BYTES * rules.signature_slots + RECORD_BYTES * records
 
 
 class LedgerWriter:
@@ -71,7 +71,7 @@ class LedgerWriter:
         LedgerError: the file exists or cannot be written, or the genesis would be longer than `MAX_GENESIS_BYTES`.
     """
 
-    def __init__(self, path: str | os.PathLike[str], rules: Rules, *, sync: bool = False) -> None:
+    def __init__(self, path: str | os.PathLike[str], rules: ChainRules, *, sync: bool = False) -> None:
         self.rules = rules
         self.head = rules.hash()
         self.height = 0
@@ -99,12 +99,11 @@ class LedgerWriter:
             LedgerError: the block does not follow the last one, or its sections have the wrong length.
         """
         header = sealed.block.parsed_header()
-        prosumers = self.rules.num_prosumers
         checks = (
             ("height", header.height, self.height),
             ("parent", header.parent, self.head),
             ("signatures", len(sealed.block.signatures), SIGNATURE_BYTES * self.rules.signature_slots),
-            ("inputs", len(sealed.block.inputs), RECORD_BYTES * input_count(prosumers)),
+            ("inputs", len(sealed.block.inputs), RECORD_BYTES * self.rules.inputs_per_block),
             ("transactions", len(sealed.block.transactions), RECORD_BYTES * self.rules.transactions_per_block),
         )
         for name, seen, allowed in checks:
@@ -130,7 +129,7 @@ class LedgerWriter:
             self._file.close()
 
 
-def write_ledger(path: str | os.PathLike[str], rules: Rules, blocks: list[SealedBlock]) -> None:
+def write_ledger(path: str | os.PathLike[str], rules: ChainRules, blocks: list[SealedBlock]) -> None:
     """Write a complete ledger file. Errors as `LedgerWriter`."""
     with LedgerWriter(path, rules) as writer:
         for sealed in blocks:

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from gridmarl.ledger.block import CONSENSUS_CODES, HEADER_BYTES, VERSION
 from gridmarl.ledger.hashing import HASH_BYTES, HEADER_CONTEXT
-from gridmarl.ledger.records import input_count, transaction_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from gridmarl.ledger.packers import BlockShape
 
 _HASH = f"V{HASH_BYTES}"
 HEADER_DTYPE = np.dtype(
@@ -45,14 +46,14 @@ class HeaderTable:
         rows: `[E]` of `HEADER_DTYPE`.
     """
 
-    def __init__(self, lanes: Sequence[int], num_prosumers: int, *, interest: bool = False) -> None:
+    def __init__(self, lanes: Sequence[int], shape: BlockShape) -> None:
         self.rows: NDArray[Any] = np.zeros(len(lanes), HEADER_DTYPE)
         self.rows["version"] = VERSION
         self.rows["consensus"] = CONSENSUS_CODES["proof_of_authority"]
         self.rows["lane"] = lanes
-        self.rows["tx_count"] = transaction_count(num_prosumers, interest=interest)
-        self.rows["input_count"] = input_count(num_prosumers)
-        self.rows["sealer"] = num_prosumers + 1
+        self.rows["tx_count"] = shape.transactions
+        self.rows["input_count"] = shape.inputs
+        self.rows["sealer"] = shape.sealer
 
     def fill(self, period: int, height: int | Sequence[int], **hashes: Iterable[bytes]) -> None:
         """Set period, heights and hash fields (`parent`, `tx_root`, ...: one hash per lane, in order)."""

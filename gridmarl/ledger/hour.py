@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
+
+from gridmarl.errors import LedgerError
+
+if TYPE_CHECKING:
+    from gridmarl.ledger.genesis import Rules
 
 NO_DEBTS = torch.zeros((0, 0, 0), dtype=torch.int64)
 
@@ -40,6 +45,20 @@ class HourRecord(NamedTuple):
     upstream_wh: Tensor  # [2, E] M, X (kinds 9, 10)
     balances: Tensor  # [P+3, E] after settlement, µtok
     debts_utok: Tensor = NO_DEBTS  # [2, P, E] principal and interest of kind 11; [0, ...]: no such records
+
+    @property
+    def market(self) -> str:
+        """Name of the market in the genesis."""
+        return "two-stage-dr"
+
+    def check(self, rules: Rules, num_lanes: int) -> None:
+        """LedgerError unless it has the prosumers and lanes of a chain, and interest where the rules have it."""
+        allowed = (rules.num_prosumers, num_lanes)
+        if tuple(self.buy_price.shape) != allowed:
+            raise LedgerError(f"hour: [P, E] = {tuple(self.buy_price.shape)}; {allowed} is allowed")
+        if self.has_interest is not rules.has_interest:
+            seen = "interest" if self.has_interest else "no interest"
+            raise LedgerError(f"hour: {seen} under {rules.finality} finality; strict finality has some, instant none")
 
     @property
     def has_interest(self) -> bool:

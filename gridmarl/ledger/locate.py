@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from struct import unpack
 from typing import TYPE_CHECKING
 
-from gridmarl.ledger import replay_rules
 from gridmarl.ledger.block import Block, Header
 from gridmarl.ledger.hashing import header_hash, section_root
 from gridmarl.ledger.location import HEADER, INPUTS, TRANSACTIONS, LocatedError, mismatch
-from gridmarl.ledger.records import RECORD_WORDS
-from gridmarl.ledger.replay_inputs import Inputs, bad_input, check_fixed_words
 
 if TYPE_CHECKING:
-    from gridmarl.ledger.genesis import Rules
+    from gridmarl.ledger.chain_rules import BlockReplay
     from gridmarl.ledger.reader import LedgerReader
-    from gridmarl.ledger.replay import Replay
 
 
 def authentic(reader: LedgerReader, height: int) -> bool:
@@ -44,7 +39,7 @@ def broken_parent(reader: LedgerReader, height: int, header: Header, head: bytes
     return mismatch(HEADER, reason, block=height, field="parent", expected=head, seen=header.parent)
 
 
-def broken_root(reader: LedgerReader, replay: Replay, height: int, block: Block, section: str) -> LocatedError:
+def broken_root(reader: LedgerReader, replay: BlockReplay, height: int, block: Block, section: str) -> LocatedError:
     """Error of a block of which a section does not have the root in the header."""
     header = block.parsed_header()
     content = block.inputs if section == INPUTS else block.transactions
@@ -57,54 +52,9 @@ def broken_root(reader: LedgerReader, replay: Replay, height: int, block: Block,
         if section == TRANSACTIONS:
             replay.apply(height, block.inputs, block.transactions)
         elif section_root(block.transactions) == header.tx_root:
-            inputs_against_transactions(replay.rules, height, block)
+            replay.check_inputs(height, block)
     except LocatedError as error:
         if error.location.section == section and error.location.block == height:
             return error
     reason = "the records do not have the root in the header"
     return mismatch(section, reason, block=height, field=name, expected=named, seen=root)
-
-
-def inputs_against_transactions(rules: Rules, height: int, block: Block) -> None:
-    """Find a corrupted input record by what authentic transactions say of it.
-
-    Transactions give the three prices, quantities bought, sold and reduced of each prosumer, and its deviation. Limit
-    prices and offered reductions cannot be told from them.
-
-    Raises:
-        LocatedError: the record, and the field where only one can be wrong.
-    """
-    inputs, count = Inputs.read(block.inputs, rules.num_prosumers), rules.num_prosumers
-    for record in range(1 + 2 * count):
-        check_fixed_words(rules, height, record, inputs)
-    words = unpack(f"<{len(block.transactions) // 8}q", block.transactions)
-    energies = words[2::RECORD_WORDS]
-    bought, sold, unfilled, unsold, accepted, short, surplus = (energies[kind * count :][:count] for kind in range(7))
-    price, import_price, export_price = (words[RECORD_WORDS * kind * count + 3] for kind in (0, 2, 3))
-    buy = [a + b for a, b in zip(bought, unfilled, strict=True)]
-    sell = [a + b for a, b in zip(sold, unsold, strict=True)]
-    shortage = max(0, sum(buy) - sum(sell))
-    alpha = inputs.prices[2] if rules.alpha_permille is None else rules.alpha_permille
-    dr_price = replay_rules.response_price(shortage, alpha, price, import_price)
-    signal = (import_price, export_price, alpha, price, dr_price, shortage, sum(bought))
-    names = ("import_price", "export_price", "alpha_permille", "price", "dr_price", "shortage_wh", "volume_wh")
-    reason = "differs from what the transactions say"
-    for name, expected, seen in zip(names, signal, inputs.signal[1:], strict=True):
-        if expected != seen and not (name == "dr_price" and rules.alpha_permille is None):
-            raise bad_input(rules, height, 0, name, expected, seen, reason)
-    for i in range(count):
-        meter = 1 + count + i
-        derived = (
-            (1 + i, "buy_wh", buy[i], inputs.buy_wh[i]),
-            (1 + i, "sell_wh", sell[i], inputs.sell_wh[i]),
-            (meter, "load_wh", buy[i] - accepted[i], inputs.load_wh[i]),
-            (meter, None, buy[i], inputs.demand_wh[i] + inputs.returned_wh[i] + inputs.charge_wh[i]),
-            (meter, None, sell[i] - short[i] + surplus[i], inputs.discharge_wh[i] + inputs.generation_wh[i]),
-        )
-        for record, field, expected, seen in derived:
-            if expected != seen:
-                raise bad_input(rules, height, record, field, expected, seen, reason)
-        for name, limit in (("buy_price", inputs.buy_price[i]), ("sell_price", inputs.sell_price[i])):
-            if not export_price <= limit <= import_price:
-                allowed = f"{export_price} .. {import_price}"
-                raise bad_input(rules, height, 1 + i, name, allowed, limit, "outside export .. import price")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from gridmarl.errors import LedgerError
 from gridmarl.ledger.block import HEADER_BYTES, SIGNATURE_BYTES, VERSION, Block, Header
+from gridmarl.ledger.chain_rules import MAX_GENESIS_BYTES
 from gridmarl.ledger.file import (
     FILE_VERSION,
     MAGIC,
@@ -18,7 +19,6 @@ from gridmarl.ledger.file import (
     Trailer,
     block_bytes,
 )
-from gridmarl.ledger.genesis import MAX_GENESIS_BYTES, Rules
 from gridmarl.ledger.hashing import genesis_hash, section_root
 from gridmarl.ledger.location import (
     FILE,
@@ -32,7 +32,8 @@ from gridmarl.ledger.location import (
     Location,
     mismatch,
 )
-from gridmarl.ledger.records import RECORD_BYTES, input_count
+from gridmarl.ledger.markets import read_rules
+from gridmarl.ledger.records import RECORD_BYTES
 from gridmarl.ledger.store_format import is_database
 
 if TYPE_CHECKING:
@@ -82,14 +83,13 @@ class LedgerReader:
                 GENESIS, "the hash differs", block=None, field="hash", expected=expected, seen=self.genesis_hash
             )
         try:
-            self.rules = Rules.from_bytes(genesis)
+            self.rules = read_rules(genesis)
         except LedgerError as error:
             raise LocatedError(Location(GENESIS, str(error))) from error
         self._base = PREFIX.size + length + 32
-        slots, interest = self.rules.signature_slots, self.rules.has_interest
-        self.block_bytes = block_bytes(self.rules.num_prosumers, slots, interest=interest)
+        self.block_bytes = block_bytes(self.rules)
         self._inputs_start = HEADER_BYTES + SIGNATURE_BYTES * self.rules.signature_slots
-        self._inputs_end = self._inputs_start + RECORD_BYTES * input_count(self.rules.num_prosumers)
+        self._inputs_end = self._inputs_start + RECORD_BYTES * self.rules.inputs_per_block
         self.block_count, self._tail = divmod(self.size - self._base, self.block_bytes)
 
     @classmethod

@@ -1,6 +1,7 @@
-"""Layout of the ledger's 64-byte records: eight little-endian int64 words, one BLAKE3 block.
+"""Layout of the two-stage market's 64-byte records: eight little-endian int64 words, one BLAKE3 block.
 
-Word 0 of every record is `kind (u16) | flags (u16) << 16 | period (u32) << 32`. Words not named are zero.
+Word 0 of every record is `kind (u16) | flags (u16) << 16 | period (u32) << 32`. Words not named are zero. Records of
+all markets are encoded and decoded here; those of charging quotas are laid out in `gridmarl.ledger.quota_records`.
 
 | word | transaction (kinds 1..11)    | SIGNAL (100)   | ORDER (101)   | METER (102)                 |
 |------|------------------------------|----------------|---------------|-----------------------------|
@@ -24,18 +25,19 @@ from __future__ import annotations
 
 from enum import IntEnum
 from struct import Struct
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from gridmarl.errors import LedgerError
+from gridmarl.ledger import quota_records
+from gridmarl.ledger.fields import RECORD_BYTES, RECORD_WORDS, TRANSACTION, Field, layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-RECORD_WORDS = 8
-RECORD_BYTES = 64
+__all__ = ["RECORD_BYTES", "RECORD_WORDS", "Field"]  # those of `gridmarl.ledger.fields` that others take from here
+
 PROSUMER_KINDS = 8
 _RECORD = Struct("<8q")
-_U64 = (1 << 64) - 1
 
 
 class Kind(IntEnum):
@@ -57,48 +59,22 @@ class Kind(IntEnum):
     METER = 102
 
 
-class Field(NamedTuple):
-    """`bits` bits of word `word` from bit `shift`; 64-bit fields are signed, shorter ones are not."""
-
-    name: str
-    word: int
-    shift: int = 0
-    bits: int = 64
-
-    def get(self, words: Sequence[int]) -> int:
-        """Value of the field in a record of eight signed words."""
-        if self.bits == 64:
-            return words[self.word]
-        return ((words[self.word] & _U64) >> self.shift) & ((1 << self.bits) - 1)
-
-
-def _layout(*names: str) -> tuple[Field, ...]:
-    head = (Field("kind", 0, 0, 16), Field("flags", 0, 16, 16), Field("period", 0, 32, 32))
-    return head + tuple(Field(name, word) for word, name in enumerate(names, start=1))
-
-
-_TRANSACTION = (
-    *_layout()[:3],
-    Field("payer", 1, 0, 32),
-    Field("payee", 1, 32, 32),
-    Field("energy_wh", 2),
-    Field("price_utok_per_wh", 3),
-    Field("amount_utok", 4),
-    Field("lane", 5),
-    Field("sequence", 6),
-    Field("reserved", 7),
-)
-
-FIELDS: dict[int, tuple[Field, ...]] = dict.fromkeys(range(1, 11), _TRANSACTION) | {
-    Kind.INTEREST: (*_TRANSACTION[:-1], Field("principal_utok", 7)),
-    Kind.SIGNAL: _layout(
+_TWO_STAGE: dict[int, tuple[Field, ...]] = dict.fromkeys(range(1, 11), TRANSACTION) | {
+    Kind.INTEREST: (*TRANSACTION[:-1], Field("principal_utok", 7)),
+    Kind.SIGNAL: layout(
         "import_price", "export_price", "alpha_permille", "price", "dr_price", "shortage_wh", "volume_wh"
     ),
-    Kind.ORDER: _layout("buy_price", "buy_wh", "sell_price", "sell_wh", "prosumer", "lane", "reserved"),
-    Kind.METER: _layout(
+    Kind.ORDER: layout("buy_price", "buy_wh", "sell_price", "sell_wh", "prosumer", "lane", "reserved"),
+    Kind.METER: layout(
         "offered_wh", "demand_wh", "returned_wh", "charge_wh", "discharge_wh", "generation_wh", "load_wh"
     ),
 }
+
+FIELDS = _TWO_STAGE | quota_records.FIELDS
+"""Fields by kind, of all markets."""
+
+KINDS: dict[int, IntEnum] = {int(kind): kind for kind in (*Kind, *quota_records.QuotaKind)}
+"""Kinds by number, of all markets."""
 
 
 def input_count(num_prosumers: int) -> int:
@@ -151,7 +127,7 @@ def decode_record(record: bytes) -> dict[str, int]:
     words = _RECORD.unpack(record)
     kind = words[0] & 0xFFFF
     if kind not in FIELDS:
-        raise LedgerError(f"record: kind {kind}; allowed are {[int(known) for known in Kind]}")
+        raise LedgerError(f"record: kind {kind}; allowed are {sorted(FIELDS)}")
     return {item.name: item.get(words) for item in FIELDS[kind]}
 
 

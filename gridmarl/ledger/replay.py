@@ -16,11 +16,20 @@ from typing import TYPE_CHECKING, NamedTuple
 from gridmarl.ledger import replay_rules
 from gridmarl.ledger.location import TRANSACTIONS, LocatedError, Location
 from gridmarl.ledger.records import RECORD_WORDS, first_difference, transaction_name
-from gridmarl.ledger.replay_inputs import Batteries, Inputs, Words, bad_input, check_prosumer, check_signal
+from gridmarl.ledger.replay_inputs import (
+    Batteries,
+    Inputs,
+    Words,
+    bad_input,
+    check_prosumer,
+    check_signal,
+    inputs_against_transactions,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gridmarl.ledger.block import Block
     from gridmarl.ledger.genesis import Rules
 
 # (prosumer pays, counterparty's distance from account P) of kinds 1..8
@@ -148,6 +157,14 @@ class Replay:
             LocatedError: energy returned that differs from what was shifted.
         """
         self._check_returns(complete=False)
+
+    def check_inputs(self, height: int, block: Block) -> None:
+        """Find a corrupted input record by what authentic transactions say of it.
+
+        Raises:
+            LocatedError: the record, and the field where only one can be wrong.
+        """
+        inputs_against_transactions(self.rules, height, block.inputs, block.transactions)
 
     def _clear(self, height: int, period: int, columns: Inputs) -> tuple[replay_rules.Clearing, int]:
         import_price, export_price, alpha = columns.prices

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from struct import Struct
+from struct import Struct, unpack
 from typing import TYPE_CHECKING, NamedTuple
 
 from gridmarl.ledger import replay_rules
@@ -111,6 +111,51 @@ def check_prosumer(rules: Rules, height: int, i: int, inputs: Inputs) -> None:
     if inputs.sell_wh[i] < inputs.discharge_wh[i]:
         allowed = f">= {inputs.discharge_wh[i]}"
         raise bad_input(rules, height, order, "sell_wh", allowed, inputs.sell_wh[i], "S must be f + x")
+
+
+def inputs_against_transactions(rules: Rules, height: int, section: bytes, transactions: bytes) -> None:
+    """Find a corrupted input record by what authentic transactions say of it.
+
+    Transactions give the three prices, quantities bought, sold and reduced of each prosumer, and its deviation. Limit
+    prices and offered reductions cannot be told from them.
+
+    Raises:
+        LocatedError: the record, and the field where only one can be wrong.
+    """
+    inputs, count = Inputs.read(section, rules.num_prosumers), rules.num_prosumers
+    for record in range(1 + 2 * count):
+        check_fixed_words(rules, height, record, inputs)
+    words = unpack(f"<{len(transactions) // 8}q", transactions)
+    energies = words[2::RECORD_WORDS]
+    bought, sold, unfilled, unsold, accepted, short, surplus = (energies[kind * count :][:count] for kind in range(7))
+    price, import_price, export_price = (words[RECORD_WORDS * kind * count + 3] for kind in (0, 2, 3))
+    buy = [a + b for a, b in zip(bought, unfilled, strict=True)]
+    sell = [a + b for a, b in zip(sold, unsold, strict=True)]
+    shortage = max(0, sum(buy) - sum(sell))
+    alpha = inputs.prices[2] if rules.alpha_permille is None else rules.alpha_permille
+    dr_price = replay_rules.response_price(shortage, alpha, price, import_price)
+    signal = (import_price, export_price, alpha, price, dr_price, shortage, sum(bought))
+    names = ("import_price", "export_price", "alpha_permille", "price", "dr_price", "shortage_wh", "volume_wh")
+    reason = "differs from what the transactions say"
+    for name, expected, seen in zip(names, signal, inputs.signal[1:], strict=True):
+        if expected != seen and not (name == "dr_price" and rules.alpha_permille is None):
+            raise bad_input(rules, height, 0, name, expected, seen, reason)
+    for i in range(count):
+        meter = 1 + count + i
+        derived = (
+            (1 + i, "buy_wh", buy[i], inputs.buy_wh[i]),
+            (1 + i, "sell_wh", sell[i], inputs.sell_wh[i]),
+            (meter, "load_wh", buy[i] - accepted[i], inputs.load_wh[i]),
+            (meter, None, buy[i], inputs.demand_wh[i] + inputs.returned_wh[i] + inputs.charge_wh[i]),
+            (meter, None, sell[i] - short[i] + surplus[i], inputs.discharge_wh[i] + inputs.generation_wh[i]),
+        )
+        for record, field, expected, seen in derived:
+            if expected != seen:
+                raise bad_input(rules, height, record, field, expected, seen, reason)
+        for name, limit in (("buy_price", inputs.buy_price[i]), ("sell_price", inputs.sell_price[i])):
+            if not export_price <= limit <= import_price:
+                allowed = f"{export_price} .. {import_price}"
+                raise bad_input(rules, height, 1 + i, name, allowed, limit, "outside export .. import price")
 
 
 class Batteries:

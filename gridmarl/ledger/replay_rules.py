@@ -7,12 +7,26 @@ prices in µtok/Wh, money in µtok.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gridmarl.ledger.genesis import Rules
+
+
+class OnePrice(Protocol):
+    """What decides the price where a book clears at several."""
+
+    @property
+    def price_rule(self) -> str:
+        """uniform or marginal_pair."""
+        ...
+
+    @property
+    def k_permille(self) -> int:
+        """Where between the lowest and the highest of them, under uniform."""
+        ...
 
 
 class Clearing(NamedTuple):
@@ -71,7 +85,7 @@ def _lowest_clearing(
 
 
 def clear(
-    rules: Rules,
+    rules: OnePrice,
     start: int,
     import_price: int,
     export_price: int,

@@ -18,7 +18,7 @@ from gridmarl.ledger.nonce import leading_zero_bits
 
 if TYPE_CHECKING:
     from gridmarl.ledger.block import Block
-    from gridmarl.ledger.genesis import Rules
+    from gridmarl.ledger.chain_rules import ChainRules
     from gridmarl.ledger.reader import LedgerReader
 
 _ABSENT = bytes(SIGNATURE_BYTES)
@@ -31,7 +31,7 @@ class SealCheck:
         signers: validators that have signed a block so far.
     """
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: ChainRules) -> None:
         self._rules = rules
         self._election = Election(rules)
         self._verifier = Verifier(rules.sealers)

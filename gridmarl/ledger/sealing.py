@@ -22,7 +22,7 @@ from gridmarl.ledger.hashing import header_hash
 from gridmarl.ledger.nonce import search
 
 if TYPE_CHECKING:
-    from gridmarl.ledger.genesis import Rules
+    from gridmarl.ledger.chain_rules import ChainRules
     from gridmarl.ledger.keys import KeyRing
 
 
@@ -37,7 +37,7 @@ class Sealer:
         LedgerError: the rules name other public keys, or none, or some without keys.
     """
 
-    def __init__(self, rules: Rules, keys: KeyRing | None = None) -> None:
+    def __init__(self, rules: ChainRules, keys: KeyRing | None = None) -> None:
         if keys is None and rules.sealers:
             raise LedgerError(f"keys: none; those of the {len(rules.sealers)} sealers that the rules name are allowed")
         if keys is not None and keys.public_keys != rules.sealers:

@@ -6,15 +6,13 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from gridmarl.ledger.export import account_role
-from gridmarl.ledger.records import PROSUMER_KINDS, RECORD_BYTES, Kind, decode_record, iterate_records
+from gridmarl.ledger.records import KINDS, RECORD_BYTES, decode_record, iterate_records
 from gridmarl.ledger.verify import verified
 
 if TYPE_CHECKING:
-    from gridmarl.ledger.reader import LedgerReader
+    from enum import IntEnum
 
-TRANSACTION_KINDS = tuple(Kind(code) for code in range(1, PROSUMER_KINDS + 3))
-PRICES = ("import_price", "export_price", "price", "dr_price")
+    from gridmarl.ledger.reader import LedgerReader
 
 
 @dataclass
@@ -57,9 +55,9 @@ class LedgerStats:
         file_bytes: of the whole file; `block_bytes`: of one block.
         kinds: by kind of transaction, all kinds.
         energy_wh: Wh by name, as `Verdict.energy_totals`.
-        prices: of the hours' SIGNAL by field: import and export price, market price, demand-response price.
-        balances_utok: `[P+3]` by account after the last block.
-        roles: `[P+3]` whose accounts they are.
+        prices: of each block's signal by field (`ChainRules.signal_prices`).
+        balances_utok: by account after the last block.
+        roles: whose accounts they are.
     """
 
     blocks: int
@@ -67,7 +65,7 @@ class LedgerStats:
     head: str
     file_bytes: int
     block_bytes: int
-    kinds: dict[Kind, KindTotals] = field(default_factory=dict)
+    kinds: dict[IntEnum, KindTotals] = field(default_factory=dict)
     energy_wh: dict[str, int] = field(default_factory=dict)
     prices: dict[str, PriceRange] = field(default_factory=dict)
     balances_utok: list[int] = field(default_factory=list)
@@ -89,23 +87,22 @@ def ledger_stats(path: str | os.PathLike[str]) -> LedgerStats:
             reader.size,
             reader.block_bytes,
             energy_wh=dict(verdict.energy_totals),
-            roles=[account_role(account, reader.rules.num_prosumers) for account in accounts],
+            roles=[reader.rules.account_role(account) for account in accounts],
         )
         _add_blocks(reader, stats)
     return stats
 
 
 def _add_blocks(reader: LedgerReader, stats: LedgerStats) -> None:
-    kinds = (*TRANSACTION_KINDS, Kind.INTEREST) if reader.rules.has_interest else TRANSACTION_KINDS
-    stats.kinds = {kind: KindTotals() for kind in kinds}
+    stats.kinds = {kind: KindTotals() for kind in reader.rules.transaction_kinds}
     stats.balances_utok = list(reader.rules.initial_balances)
-    prices: dict[str, list[int]] = {name: [] for name in PRICES}
+    prices: dict[str, list[int]] = {name: [] for name in reader.rules.signal_prices}
     for block in reader:
         signal = decode_record(block.inputs[:RECORD_BYTES])
-        for name in PRICES:
+        for name in reader.rules.signal_prices:
             prices[name].append(signal[name])
         for record in iterate_records(block.transactions):
-            totals = stats.kinds[Kind(record["kind"])]
+            totals = stats.kinds[KINDS[record["kind"]]]
             totals.transactions += 1
             totals.with_energy += record["energy_wh"] != 0
             totals.energy_wh += record["energy_wh"]

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from gridmarl.errors import LedgerError
 from gridmarl.ledger.block import Header
+from gridmarl.ledger.chain_rules import MAX_GENESIS_BYTES
 from gridmarl.ledger.file import Trailer
-from gridmarl.ledger.genesis import MAX_GENESIS_BYTES
 from gridmarl.ledger.hashing import balance_bytes, header_hash, state_root
 from gridmarl.ledger.location import text
 from gridmarl.ledger.records import RECORD_BYTES
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from gridmarl.ledger.block import Block, SealedBlock
-    from gridmarl.ledger.genesis import Rules
+    from gridmarl.ledger.chain_rules import ChainRules
 
 _INSERT = f"INSERT INTO blocks (height, {', '.join(PARTS)}, hash) VALUES (?{', ?' * (len(PARTS) + 1)})"
 _UPDATE = "UPDATE head SET block_count = ?, hash = ?, state_root = ?"
@@ -68,7 +68,9 @@ class LedgerStore:
             would be longer than `MAX_GENESIS_BYTES`.
     """
 
-    def __init__(self, path: str | os.PathLike[str], rules: Rules, *, sync: bool = False, wait_s: float = 0.0) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], rules: ChainRules, *, sync: bool = False, wait_s: float = 0.0
+    ) -> None:
         self.path, self.rules = Path(path), rules
         self._lengths = part_bytes(rules)
         self._lock = _exclusive(self.path, wait_s)
@@ -214,7 +216,7 @@ def _exclusive(path: Path, wait_s: float) -> sqlite3.Connection:
     return lock
 
 
-def _create(path: Path, rules: Rules) -> None:
+def _create(path: Path, rules: ChainRules) -> None:
     """A store without blocks, made under another name, so that it never exists without its genesis."""
     genesis, root = rules.to_bytes(), state_root(balance_bytes(rules.initial_balances))
     if len(genesis) > MAX_GENESIS_BYTES:

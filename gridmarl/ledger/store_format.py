@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING
 
 from gridmarl.errors import LedgerError
 from gridmarl.ledger.block import HEADER_BYTES, SIGNATURE_BYTES, Block
-from gridmarl.ledger.genesis import MAX_GENESIS_BYTES
-from gridmarl.ledger.records import RECORD_BYTES, input_count
+from gridmarl.ledger.chain_rules import MAX_GENESIS_BYTES
+from gridmarl.ledger.records import RECORD_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gridmarl.ledger.genesis import Rules
+    from gridmarl.ledger.chain_rules import ChainRules
 
 APPLICATION_ID = 0x474D4C53  # "GMLS"
 SCHEMA_VERSION = 1
@@ -110,12 +110,12 @@ def is_database(path: str | os.PathLike[str]) -> bool:
     return True
 
 
-def part_bytes(rules: Rules) -> dict[str, int]:
+def part_bytes(rules: ChainRules) -> dict[str, int]:
     """Length of each part of a block."""
     return {
         "header": HEADER_BYTES,
         "signatures": SIGNATURE_BYTES * rules.signature_slots,
-        "inputs": RECORD_BYTES * input_count(rules.num_prosumers),
+        "inputs": RECORD_BYTES * rules.inputs_per_block,
         "transactions": RECORD_BYTES * rules.transactions_per_block,
     }
 

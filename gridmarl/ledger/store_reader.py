@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING, Any
 from gridmarl.errors import LedgerError
 from gridmarl.ledger.block import Block
 from gridmarl.ledger.file import Trailer
-from gridmarl.ledger.genesis import Rules
 from gridmarl.ledger.hashing import genesis_hash, header_hash
 from gridmarl.ledger.location import FILE, GENESIS, HEADER, TRAILER, LocatedError, Location, mismatch
+from gridmarl.ledger.markets import read_rules
 from gridmarl.ledger.reader import LedgerReader
 from gridmarl.ledger.store_format import PARTS, SELECT_BLOCK, check_schema, connect, meaning, part_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from gridmarl.ledger.chain_rules import ChainRules
 
 
 class StoreReader(LedgerReader):
@@ -65,7 +67,7 @@ class StoreReader(LedgerReader):
         log = Path(f"{self._path}-wal")
         self.size = self._path.stat().st_size + (log.stat().st_size if log.exists() else 0)
 
-    def _genesis(self) -> tuple[Rules, bytes]:
+    def _genesis(self) -> tuple[ChainRules, bytes]:
         rows = self._select("SELECT rules, hash FROM genesis", GENESIS)
         if len(rows) != 1 or not all(isinstance(value, bytes) for value in rows[0]):
             raise LocatedError(Location(GENESIS, f"{len(rows)} rows of bytes are found; 1 is allowed"))
@@ -74,7 +76,7 @@ class StoreReader(LedgerReader):
             expected = genesis_hash(content)
             raise mismatch(GENESIS, "the hash differs", block=None, field="hash", expected=expected, seen=named)
         try:
-            return Rules.from_bytes(content), named
+            return read_rules(content), named
         except LedgerError as error:
             raise LocatedError(Location(GENESIS, str(error))) from error
 

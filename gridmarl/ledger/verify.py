@@ -19,15 +19,13 @@ from gridmarl.ledger.hashing import balance_bytes, header_hash, section_root, st
 from gridmarl.ledger.locate import broken_parent, broken_root
 from gridmarl.ledger.location import HEADER, INPUTS, TRAILER, TRANSACTIONS, LocatedError, Location, mismatch
 from gridmarl.ledger.reader import LedgerReader
-from gridmarl.ledger.records import input_count
-from gridmarl.ledger.replay import Replay
 from gridmarl.ledger.seal_check import SealCheck
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
 
-    from gridmarl.ledger.genesis import Rules
+    from gridmarl.ledger.chain_rules import BlockReplay, ChainRules
 
 
 @dataclass
@@ -95,7 +93,7 @@ def verify_bytes(data: bytes) -> Verdict:
 
 
 def _verify(reader: LedgerReader, verdict: Verdict) -> None:
-    replay, seals = Replay(reader.rules), SealCheck(reader.rules)
+    replay, seals = reader.rules.replay(), SealCheck(reader.rules)
     verdict.sealers = len(reader.rules.sealers)
     verdict.may_grow = reader.may_grow
     head, root = reader.genesis_hash, state_root(balance_bytes(reader.rules.initial_balances))
@@ -137,7 +135,7 @@ def verified(path: str | os.PathLike[str]) -> Iterator[tuple[LedgerReader, Verdi
 
 
 def _check_block(
-    reader: LedgerReader, replay: Replay, seals: SealCheck, height: int, block: Block, head: bytes
+    reader: LedgerReader, replay: BlockReplay, seals: SealCheck, height: int, block: Block, head: bytes
 ) -> bytes:
     """Check all of one block that follows the block with hash `head` but its work and signatures; the state root."""
     header = block.parsed_header()
@@ -160,16 +158,16 @@ def _check_block(
     return root
 
 
-def _check_header(height: int, header: Header, rules: Rules) -> None:
+def _check_header(height: int, header: Header, rules: ChainRules) -> None:
     """Every field that rules and height decide."""
     expected = header._replace(
         version=VERSION,
         consensus=CONSENSUS_CODES[rules.consensus],
-        period=height % rules.horizon_hours,
+        period=height % rules.blocks_per_episode,
         height=height,
         lane=rules.lane,
         tx_count=rules.transactions_per_block,
-        input_count=input_count(rules.num_prosumers),
+        input_count=rules.inputs_per_block,
         difficulty=rules.difficulty_bits,
         nonce=header.nonce if rules.consensus == "proof_of_work" else 0,
         reserved=bytes(len(header.reserved)),

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from gridmarl.ledger.block import SealedBlock
-    from gridmarl.ledger.genesis import Rules
+    from gridmarl.ledger.chain_rules import ChainRules
 
 
 class BlockWriter(Protocol):
     """Takes blocks one by one; a block is acknowledged when `append` returns."""
 
     @property
-    def rules(self) -> Rules:
+    def rules(self) -> ChainRules:
         """The rules of the chain."""
         ...
 

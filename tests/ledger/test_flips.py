@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
+
 from gridmarl.ledger import verify_bytes
-from tests.ledger.builders import SMALL, honest_blocks, honest_file, truth
+from tests.ledger.builders import SMALL, SMALL_QUOTA, honest_blocks, honest_file, truth
 
 
-def test_every_single_bit_flip_is_detected_and_located():
-    rules, sealed = honest_blocks(SMALL)
-    data = bytearray(honest_file(SMALL))
+@pytest.mark.parametrize("play", [SMALL, SMALL_QUOTA], ids=["two-stage-dr", "ev-quota"])
+def test_every_single_bit_flip_is_detected_and_located(play):
+    rules, sealed = honest_blocks(play)
+    data = bytearray(honest_file(play))
     assert verify_bytes(bytes(data)).ok
     named = dict.fromkeys(("inputs", "transactions"), 0)
     total = dict(named)

@@ -16,7 +16,7 @@ from benchmarks import fuzz_ledger
 from benchmarks.fuzz_ledger import FAILED, Options, attack, futures, fuzz, lawful, main
 from benchmarks.ledger_mutations import FORGERIES, RAW, Honest, bases, fields_of, records_of, resealed, with_field
 from gridmarl.errors import LedgerError
-from gridmarl.ledger import LedgerWriter, Rules, Verdict, genesis, verify, verify_bytes
+from gridmarl.ledger import LedgerWriter, Rules, Verdict, chain_rules, verify, verify_bytes
 from gridmarl.ledger.file import FILE_VERSION, MAGIC, PREFIX
 from gridmarl.ledger.genesis import MAX_GENESIS_BYTES
 from gridmarl.ledger.records import decode_record
@@ -144,7 +144,7 @@ def test_a_long_genesis_is_not_read(tmp_path: Path, monkeypatch):
     with pytest.raises(LedgerError, match="100 are allowed"):
         LedgerWriter(tmp_path / "x", Rules(**rules_of(SMALL)))
     assert not (tmp_path / "x").exists()
-    monkeypatch.setattr(genesis, "MAX_GENESIS_BYTES", 100)
+    monkeypatch.setattr(chain_rules, "MAX_GENESIS_BYTES", 100)
     with pytest.raises(LedgerError, match="100 are allowed"):
         Rules.from_bytes(Rules(**rules_of(SMALL)).to_bytes())
 
