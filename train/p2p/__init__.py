@@ -1,0 +1,1 @@
+"""`gridmarl compare p2p`: forms of local trade on the same homes and prices (docs/p2p.md)."""
