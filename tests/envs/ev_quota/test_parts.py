@@ -50,7 +50,7 @@ def test_parameters_survive_a_config_file() -> None:
     ("arguments", "message"),
     [
         ({"num_envs": 0}, "num_envs: 0, allowed is 1 or more"),
-        ({"ledger": "sealed"}, "ledger: 'sealed', allowed are off, accounts; rounds of quotas cannot be sealed"),
+        ({"ledger": "batch"}, "ledger: 'batch', allowed are off, accounts, sealed"),
         ({"scenario": ev_scenario(3)}, "num_stations: 8, but scenario .* has 3; allowed is the same number"),
     ],
 )
