@@ -72,7 +72,7 @@ class DQN:
         self.target = self._make_network(generator).requires_grad_(False)
         self.target.load_state_dict(self.online.state_dict())
         self._parameters = list(self.online.parameters())
-        self._loss: Callable[[Batch, Tensor | None], tuple[Tensor, Tensor]] = self._temporal_difference
+        self._loss: Callable[[Batch, Tensor | float, Tensor | None], tuple[Tensor, Tensor]] = self._temporal_difference
         self._explore_values: Callable[[Tensor], Tensor] = self.action_values
         if config.compile and context.workers.size > 1:
             raise ConfigError(
@@ -94,7 +94,9 @@ class DQN:
         self._share, self._workers = SlotShare(context), context.workers
         # all processes together hold what one with all lanes would
         capacity = config.replay_capacity // self._share.total_envs * self.num_envs or config.replay_capacity
-        self.memory = ReplayMemory(capacity, self.num_envs, self.num_agents, self._width, self.device)
+        self.memory = ReplayMemory(
+            capacity, self.num_envs, self.num_agents, self._width, self.device, horizon=config.n_step
+        )
         shape = (self.num_agents,) if self._separate else ()
         self._observation_moments = RunningMoments((*shape, self._width), self.device, self._workers)
         self._reward_moments = RunningMoments(shape, self.device, self._workers)
@@ -181,7 +183,7 @@ class DQN:
         """
         self._store(transition)
         self._learn_calls += 1
-        if self._learn_calls * self._share.total_envs < self.config.learning_starts:
+        if self._learn_calls * self._share.total_envs < self.config.learning_starts or not self.memory.usable:
             return {}
         for _ in range(self.config.updates_per_step):
             means, norm = self._update()
@@ -205,34 +207,43 @@ class DQN:
         if config.normalise_rewards:
             self._reward_moments.update(reward if self._separate else reward.flatten())
         following = transition.next_observation[..., : self._width]
-        self.memory.add(Batch(observation, transition.action, reward, following, terminal))
+        ended = transition.terminated | transition.truncated
+        self.memory.add(Batch(observation, transition.action, reward, following, terminal), ended)
 
-    def _sample(self) -> tuple[Batch, Tensor | None]:
+    def _sample(self) -> tuple[Batch, Tensor | float, Tensor | None]:
         """A minibatch drawn uniformly with replacement: `[B, P, ...]` for separate networks.
 
-        For a shared network `[B, ...]`, and the agent `[B]` of each row. Of several processes each has its part of it.
+        Also the weight of the next value, and for a shared network (then `[B, ...]`) the agent `[B]` of each row. Of
+        several processes each has its part of it.
         """
         period, part = divmod(self._updates, _WORDS)
         if self._replay_words is None or self._replay_words[0] != period:
             self._replay_words = (period, draw(self._replay_keys, period, Purpose.REPLAY))
-        words, size = self._replay_words[1][part], self.memory.size * self._workers.size
+        words, size = self._replay_words[1][part], self.memory.usable * self._workers.size
         if self._separate:
-            return self.memory.by_slot(self._share.own(below(words, size))[0]), None
+            slot = self.memory.usable_slots(self._share.own(below(words, size))[0])
+            return *self._several_steps(self.memory.by_slot(slot), slot, None), None
         index = below(words, size * self.num_agents)
-        agent = index % self.num_agents
+        slot, agent = index // self.num_agents, index % self.num_agents
         if self._workers.size > 1:
-            slot, which = self._share.own(index // self.num_agents)
+            slot, which = self._share.own(slot)
             agent = agent.index_select(0, which)
-            index = slot * self.num_agents + agent
-        return self.memory.by_transition(index), agent
+        slot = self.memory.usable_slots(slot)
+        batch = self.memory.by_transition(slot * self.num_agents + agent)
+        return *self._several_steps(batch, slot, agent), agent
+
+    def _several_steps(self, batch: Batch, slot: Tensor, agent: Tensor | None) -> tuple[Batch, Tensor | float]:
+        if self.config.n_step == 1:
+            return batch, self.config.discount
+        return self.memory.followed(batch, slot, agent, self.config.discount)
 
     def _update(self) -> tuple[Tensor, Tensor]:
         """One gradient step of every network; returns loss and mean Q of this process's rows, and the gradient norm.
 
         On the device, `[2]` and `[1]`; the first are parts of means over the rows of all processes.
         """
-        batch, agent = self._sample()
-        loss, value = self._loss(batch, agent)
+        batch, weight, agent = self._sample()
+        loss, value = self._loss(batch, weight, agent)
         self.optimiser.zero_grad(set_to_none=True)
         # The sum over networks leaves each network the gradient that it would have alone.
         loss.sum().backward()
@@ -247,10 +258,10 @@ class DQN:
             self._update_target()
         return torch.stack((loss.detach().mean(), value.detach())), norm.mean().unsqueeze(0)
 
-    def _temporal_difference(self, batch: Batch, agent: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _temporal_difference(self, batch: Batch, weight: Tensor | float, agent: Tensor | None) -> tuple[Tensor, Tensor]:
         """Loss of each network, `[N]`, and mean value of the actions taken, `[]`: this process's part of the means."""
         action = self._by_network(batch.action).unsqueeze(-1)
-        target = self._target_value(batch, agent)
+        target = self._target_value(batch, weight, agent)
         value = self.online(self._features(batch.observation, agent)).gather(-1, action).squeeze(-1)
         if self.config.loss == "huber":
             error = functional.smooth_l1_loss(value, target, reduction="none")
@@ -260,15 +271,19 @@ class DQN:
         return error.sum(dim=1) / rows, value.sum() / (rows * self.num_networks)
 
     @torch.no_grad()
-    def _target_value(self, batch: Batch, agent: Tensor | None) -> Tensor:
-        """The chapter's y, `[N, B]`: r for a terminal step, else r + discount * max_a Q(next)."""
+    def _target_value(self, batch: Batch, weight: Tensor | float, agent: Tensor | None) -> Tensor:
+        """The chapter's y, `[N, B]`: r for a terminal step, else r + weight * max_a Q(next).
+
+        The weight is the discount, or a power of it `[B, P]` or `[B]` after several steps.
+        """
         following = self._features(batch.next_observation, agent)
         later = self.target(following)
         chooser = self.online(following) if self.config.double else later
         best = chooser.argmax(dim=-1, keepdim=True)
         value = later.gather(-1, best).squeeze(-1).masked_fill(self._by_network(batch.terminal), 0.0)
         reward = self._reward_moments.scale(batch.reward) if self.config.normalise_rewards else batch.reward
-        y: Tensor = self._by_network(reward) + self.config.discount * value
+        weight = self._by_network(weight) if isinstance(weight, Tensor) else weight
+        y: Tensor = self._by_network(reward) + weight * value
         return y
 
     @torch.no_grad()

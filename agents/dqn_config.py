@@ -25,6 +25,8 @@ class DQNConfig:
         dueling: value and advantage heads (Wang et al., 2016).
         hidden: widths of the hidden layers.
         discount: weight of the next step's value.
+        n_step: rewards of so many steps before the next value (uncorrected for what the policy has become since:
+            Hessel et al., "Rainbow", 2018); above 1, what an action brings late is learned sooner, at more variance.
         bootstrap_truncation: continue the value through the horizon. Default false: at the horizon everything is
             settled (backlog returned, battery restored), so there is nothing beyond it.
         loss: "huber" (delta 1) or "mse" (the chapter's).
@@ -39,10 +41,10 @@ class DQNConfig:
             soft.
         epsilon_start, epsilon_end, exploration_steps: the chapter's rho falls linearly over this many steps.
         normalise_observations, normalise_rewards: by running moments (rewards: scale only).
-        outside_option: what to do with the observation field `outside_option_tok`, where there is one: "subtract" it
-            from the reward: exact if no action changes its later values; "potential": reward + discount * next - now,
-            which keeps the optimal policy whatever the field is (Ng, Harada and Russell, 1999), at more variance;
-            "ignore".
+        outside_option: what to do with the observation field `outside_option_tok` (and `waiting_value`, see
+            gridmarl.agents.outside_option), where there is one: "subtract" it from the reward: exact if no action
+            changes its later values; "potential": reward + discount * next - now, which keeps the optimal policy
+            whatever the field is (Ng, Harada and Russell, 1999), at more variance; "ignore".
         log_every: learn calls between two readings of loss and gradient norm (each one waits for the device).
         compile: loss, its gradient and the exploring forward pass by torch.compile: the same up to rounding, after some
             ten seconds of compiling. Without a compiler, eager, and a warning says so.
@@ -55,6 +57,7 @@ class DQNConfig:
     dueling: bool = True
     hidden: tuple[int, ...] = (64, 64)
     discount: float = 0.9
+    n_step: int = 1
     bootstrap_truncation: bool = False
     loss: str = "huber"
     learning_rate: float = 1e-3
@@ -83,7 +86,7 @@ class DQNConfig:
             check_choice(_WHAT, name, getattr(self, name), (True, False))
         for name in ("normalise_observations", "normalise_rewards"):
             check_choice(_WHAT, name, getattr(self, name), (True, False))
-        for name in ("batch_size", "updates_per_step", "replay_capacity", "target_interval", "log_every"):
+        for name in ("batch_size", "updates_per_step", "replay_capacity", "target_interval", "log_every", "n_step"):
             check_integer(_WHAT, name, getattr(self, name), 1)
         for name in ("learning_starts", "exploration_steps"):
             check_integer(_WHAT, name, getattr(self, name), 0)

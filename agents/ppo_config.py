@@ -40,8 +40,8 @@ class PPOConfig:
         anneal_steps: the learning rate falls linearly to 0 over this many steps; 0: constant.
         max_gradient_norm: per network.
         normalise_observations, normalise_rewards: by running moments (rewards: scale only), renewed after each rollout.
-        outside_option: what to do with the observation field `outside_option_tok`: "subtract", "potential", "ignore"
-            (see gridmarl.agents.outside_option).
+        outside_option: what to do with the observation fields `outside_option_tok` and `waiting_value`: "subtract",
+            "potential", "ignore" (see gridmarl.agents.outside_option).
         log_every: updates between two readings of losses (each one waits for the device).
         compile: gradient steps and the actor's forward pass by torch.compile (CUDA graphs on a GPU): the same up to
             rounding, after some ten seconds of compiling. Without a compiler, eager, and a warning says so.

@@ -14,11 +14,12 @@ from gridmarl.envs.ev_quota.params import EVQuotaParams
 from gridmarl.envs.ev_quota.state import Situation, State
 from gridmarl.preferences import floor_div
 from gridmarl.protocols import ObservationField
-from gridmarl.units import MAX_BOOK_WH, MAX_PRICE_UTOK_PER_WH, PERMILLE
+from gridmarl.units import MAX_BOOK_WH, MAX_PRICE_UTOK_PER_WH, PERMILLE, UTOK_PER_TOKEN
 
 _PRICE_SCALE = 2.0**-16
 _ENERGY_SCALE = 2.0**-14
 _COUNT_SCALE = 2.0**-5
+_TOKEN_SCALE = 2.0**-14
 
 
 def _price(name: str, meaning: str) -> ObservationField:
@@ -33,6 +34,10 @@ def _energy(name: str, meaning: str) -> ObservationField:
 
 def _flag(name: str, meaning: str) -> ObservationField:
     return ObservationField(name, "0 or 1", 1.0, 0.0, 1.0, meaning)
+
+
+def _tokens(name: str, meaning: str) -> ObservationField:
+    return ObservationField(name, "token", _TOKEN_SCALE, 0.0, 2.0**24 * _TOKEN_SCALE, meaning)
 
 
 def _half_hours(name: str, meaning: str) -> ObservationField:
@@ -61,6 +66,10 @@ FIELDS: tuple[ObservationField, ...] = (
     _price(
         "later_tariff", "private: lowest tariff of later half hours before its first vehicle leaves; else this one's"
     ),
+    _tokens("waiting_value", "private: value of what they still want"),
+    _tokens(
+        "arrived_value", "private, not declared yet: of it, that of vehicles that came with this half hour; else 0"
+    ),
     _energy("declaration_limit", "private: most that it can declare"),
     _energy("declared", "private, declared: own demand; else 0"),
     _energy("quota", "private, declared: own quota before trading; else 0"),
@@ -81,6 +90,13 @@ def later_tariff(state: State, half_hour: int) -> Tensor:
     lowest = torch.cat((tariff.narrow(0, 0, 1), rest.cummin(0).values))  # over the first k later half hours
     reach = (state.situation.soonest - 1).clamp(min=0, max=rest.shape[0])
     return torch.take(lowest, reach)
+
+
+def waiting_value(state: State, half_hour: int, *, arrived: bool = False) -> Tensor:
+    """`[N, E]` whole tokens: value of what vehicles that are plugged in still want; or of those that just came."""
+    came = state.sessions.arrival == half_hour if arrived else state.sessions.arrival <= half_hour
+    here = came & (state.sessions.departure > half_hour)
+    return floor_div((state.remaining_wh * state.sessions.value * here).sum(0), UTOK_PER_TOKEN)
 
 
 def most_declared(params: EVQuotaParams, own: Situation) -> Tensor:
@@ -120,6 +136,8 @@ def observe(params: EVQuotaParams, state: State, scales: Tensor) -> Tensor:
         own.urgent_value,
         own.elastic_value,
         later_tariff(state, now),
+        waiting_value(state, state.half_hour),
+        waiting_value(state, state.half_hour, arrived=True) if after is None else zero,
         most_declared(params, own),
         zero if after is None else after.declared_wh,
         zero if after is None else after.quota_wh,

@@ -154,7 +154,7 @@ def test_privacy(first_step: bool) -> None:
     if first_step:
         assert changed == {"quota_wh", "short_value_utok_per_wh", "scarce"}
     else:
-        follows = {"plugged", "remaining_wh", "urgent_wh", "elastic_wh", "declaration_limit_wh"}
+        follows = {"plugged", "remaining_wh", "urgent_wh", "elastic_wh", "declaration_limit_wh", "waiting_value"}
         allowed = follows | {"last_price_utok_per_wh", "urgent_value_utok_per_wh", "elastic_value_utok_per_wh"}
         assert changed <= allowed | {"soonest_departure", "later_tariff_utok_per_wh"}
         assert "last_price_utok_per_wh" in changed
