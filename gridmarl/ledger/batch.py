@@ -103,7 +103,9 @@ class BatchRoots:
         num_prosumers: P.
         lanes: `[E]` lane numbers.
         interest: hours end with records of interest.
-        threads: on a CPU; with two or more, one packs ahead while one hashes; 0: as many as torch uses.
+        threads: on a CPU; by the compiled loop one packs and all hash, by torch's copies one packs ahead while one
+            hashes; 0: as many as torch uses.
+        jit: on a CPU; pack by the compiled loop, which needs numba; None: where that is installed and pays.
         compress: hash as tensors with this compression, on a CPU, too (slower there, the same root).
     """
 
@@ -114,19 +116,22 @@ class BatchRoots:
         *,
         interest: bool = False,
         threads: int = 0,
+        jit: bool | None = None,
         compress: Compress | None = None,
     ) -> None:
         self._lanes, self._compress = lanes, compress
         cut = pieces(8 * part_words(num_prosumers, interest=interest))
         ranges = [(_CHUNK_INT64 * first, _CHUNK_INT64 * chunks) for first, chunks in cut]
-        self._tiles = Tiles(num_prosumers, lanes, ranges, interest=interest, threads=threads or torch.get_num_threads())
+        threads = threads or torch.get_num_threads()
+        self._tiles = Tiles(num_prosumers, lanes, ranges, interest=interest, threads=threads, jit=jit)
+        # Torch's copies take as long as hashing: with a thread that packs ahead, more than one would wait for it.
+        self._hashing = threads if self._tiles.jit else 1
 
     def root(self, hour: HourRecord) -> bytes:
         """Batch root of an hour, 32 bytes."""
         if hour.price.device.type != "cpu" or self._compress is not None:
             return batch_tree(pack_hour(hour, self._lanes), self._compress or compress).root
-        # With a thread that packs ahead, one that hashes: more would wait for each other.
-        hasher = blake3(max_threads=1)
+        hasher = blake3(max_threads=self._hashing)
         for _, words in self._tiles.pack(hour):
             hasher.update(words.numpy().astype("<i8", copy=False).data.cast("B"))
         return hasher.digest()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from gridmarl.ledger.records import PROSUMER_KINDS, RECORD_WORDS, Kind, input_count, transaction_count
+from gridmarl.ledger.records import FIELDS, PROSUMER_KINDS, RECORD_WORDS, Kind, input_count, transaction_count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 _PROSUMER_PAYS = (Kind.LOCAL_BUY, Kind.IMPORT, Kind.SHORTFALL, Kind.PENALTY)
 _WITH_MARKET = (Kind.LOCAL_BUY, Kind.LOCAL_SELL)
+
+
+def columns_by_word(hour: HourRecord, kind: Kind) -> dict[int, Tensor]:
+    """The hour's columns `[E]` or `[P, E]` that are words of an input record, by word: 1, 2, ... without a gap."""
+    return {item.word: getattr(hour, item.name) for item in FIELDS[kind] if item.word and item.name in hour._fields}
 
 
 def _lane_column(hour: HourRecord, lanes: Sequence[int] | Tensor) -> Tensor:
@@ -38,31 +43,15 @@ def _fill_inputs(out: Tensor, hour: HourRecord, lanes: Tensor) -> None:
     prosumers = hour.buy_price.shape[0]
     index = torch.arange(prosumers, dtype=torch.int64, device=out.device)
     head = torch.zeros_like(index) + (hour.period << 32)
-    signal = (
-        torch.full_like(hour.price, Kind.SIGNAL | hour.period << 32),
-        hour.import_price,
-        hour.export_price,
-        hour.alpha_permille,
-        hour.price,
-        hour.dr_price,
-        hour.shortage_wh,
-        hour.volume_wh,
-    )
-    orders = (hour.buy_price, hour.buy_wh, hour.sell_price, hour.sell_wh)
-    meters = (
-        hour.offered_wh,
-        hour.demand_wh,
-        hour.returned_wh,
-        hour.charge_wh,
-        hour.discharge_wh,
-        hour.generation_wh,
-        hour.load_wh,
-    )
     order = out.narrow(1, 1, prosumers)
     meter = out.narrow(1, 1 + prosumers, prosumers)
-    _write(out.select(1, 0), signal)
-    _write(order, (head + int(Kind.ORDER), *(value.T for value in orders), index, lanes))
-    _write(meter, (head + int(Kind.METER) + ((index & 0xFFFF) << 16), *(value.T for value in meters)))
+    signals = columns_by_word(hour, Kind.SIGNAL).values()
+    orders, meters = (
+        [values.T for values in columns_by_word(hour, kind).values()] for kind in (Kind.ORDER, Kind.METER)
+    )
+    _write(out.select(1, 0), (torch.full_like(hour.price, Kind.SIGNAL | hour.period << 32), *signals))
+    _write(order, (head + int(Kind.ORDER), *orders, index, lanes))
+    _write(meter, (head + int(Kind.METER) + ((index & 0xFFFF) << 16), *meters))
 
 
 def _payer_payee(prosumers: int, device: torch.device) -> Tensor:
