@@ -32,8 +32,13 @@ def played(**settings: object) -> tuple[Homes, dict[str, Played], dict[str, P2PR
     params = P2PParams.from_dict({"num_prosumers": 6, "communities": 2, **settings}, 24)
     homes = draw_homes(params, default_scenario(), LANES, SEED, windows=False)
     forms = play_forms(homes, params)
-    rows = form_rows(homes, forms)
+    rows = form_rows(homes, forms, forms.played)
     return homes, {form.name: form for form in forms.played}, {row.name: row for row in rows}, forms.least_cost_utok
+
+
+def rows_of(homes: Homes, params: P2PParams) -> dict[str, P2PRow]:
+    forms = play_forms(homes, params)
+    return {row.name: row for row in form_rows(homes, forms, forms.played)}
 
 
 def test_homes_and_prices_are_those_of_the_market_environment() -> None:
@@ -90,6 +95,20 @@ def test_who_is_worse_off() -> None:
     assert all((np.ptp(part, axis=0) <= 1).all() for part in (saved[:3], saved[3:]))
 
 
+def test_the_community_under_every_sharing_rule() -> None:
+    """The rule that is asked for is the community's row; all cost the same and divide it in their own way."""
+    params = P2PParams.from_dict({"num_prosumers": 6, "sharing": "supply_demand_ratio"}, 24)
+    homes = draw_homes(params, default_scenario(), LANES, SEED, windows=False)
+    forms = play_forms(homes, params)
+    by_rule = {form.name: form.bill_utok for form in forms.by_sharing}
+    assert list(by_rule) == ["mid_market", "supply_demand_ratio", "savings"]
+    assert np.array_equal(by_rule["supply_demand_ratio"], forms.played[3].bill_utok)
+    assert len({tuple(bills.sum(0)) for bills in by_rule.values()}) == 1
+    assert len({bills.tobytes() for bills in by_rule.values()}) == 3
+    other = play_forms(homes, replace(params, sharing="savings"))
+    assert np.array_equal(other.played[3].bill_utok, by_rule["savings"])
+
+
 def test_without_batteries_every_form_of_trade_costs_the_same() -> None:
     """And each hour of each home is the oracle's."""
     homes, forms, rows, least = played(battery_capacity_wh=0)
@@ -143,7 +162,7 @@ def test_what_has_to_be_known_is_counted() -> None:
     settings = {"num_prosumers": 2, "communities": 2, "battery_capacity_wh": 0, "pv_scale_permille": 1000}
     params = P2PParams.from_dict(settings, 2)
     homes = draw_homes(params, scenario, 1, SEED, windows=False)
-    rows = {row.name: row for row in form_rows(homes, play_forms(homes, params))}
+    rows = rows_of(homes, params)
     messages = {name: row.messages_per_hour for name, row in rows.items()}
     # 2 orders and 2 answers; 2 orders and 2 messages of one trade; reports and bills of 2 homes in 2 hours; 2 managers
     assert messages == {NO_TRADE: 0, POOL: 2, BILATERAL: 2, COMMUNITY: 4, HYBRID: 6, AGGREGATOR: 4}
@@ -155,7 +174,7 @@ def test_what_has_to_be_known_is_counted() -> None:
     assert rows[BILATERAL].local_price_tok_per_kwh == pytest.approx(23.5)
     planned = P2PParams.from_dict({**settings, "battery_capacity_wh": 1_000, "battery_power_w": 500}, 2)
     homes = draw_homes(planned, scenario, 1, SEED, windows=False)
-    rows = {row.name: row for row in form_rows(homes, play_forms(homes, planned))}
+    rows = rows_of(homes, planned)
     assert [rows[name].hours_ahead for name in NAMES] == [0, 1, 1, 2, 2, 2]
     assert rows[COMMUNITY].numbers_per_home_day == 24 + 4 / 2 / 2 * 24, "four numbers of one of two batteries"
 
@@ -185,6 +204,8 @@ def test_command(tmp_path: Path) -> None:
     assert [row["name"] for row in summary["rows"]] == NAMES
     assert len(summary["bills_tok_per_day"][POOL]) == len(summary["battery_homes"]) == 4
     assert len(summary["net_load_kwh"][HYBRID]) == 24
+    assert [row["name"] for row in summary["sharing_rows"]] == ["mid_market", "supply_demand_ratio", "savings"]
+    assert summary["sharing_rows"][0] == {**summary["rows"][3], "name": "mid_market"}
     for row in summary["rows"]:
         assert sum(summary["bills_tok_per_day"][row["name"]]) == pytest.approx(row["cost_tok"])
         assert row["bill_tok"] == pytest.approx(row["cost_tok"] / 4)

@@ -14,7 +14,7 @@ from gridmarl.errors import ConfigError
 from gridmarl.scenarios.scenario import Scenario
 from gridmarl.train.options import MAX_DAYS, MAX_LANES, MarketOptions, check_range, parse_settings, read_config
 from gridmarl.train.p2p.figure import bills_figure, load_figure
-from gridmarl.train.p2p.forms import HYBRID, AllForms, play_forms
+from gridmarl.train.p2p.forms import HYBRID, STAGES, AllForms, play_forms
 from gridmarl.train.p2p.homes import Homes, draw_homes
 from gridmarl.train.p2p.params import P2PParams
 from gridmarl.train.p2p.rows import P2PRow, form_rows
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 COMPARISON = "p2p"
 """What stands in place of an environment on the command line."""
-_FORMS = 6
 _DRAWN_LIKE = "two-stage-dr"
 """The environment whose homes and prices these are."""
 _USED = {item.name for item in fields(MarketOptions)} | {"lanes"}
@@ -42,6 +41,8 @@ class P2PComparison:
     """All that a comparison found; bills and loads by form, means over episodes."""
 
     rows: list[P2PRow]
+    sharing_rows: list[P2PRow]
+    """The community under each sharing rule."""
     bills_tok_per_day: dict[str, list[float]]
     net_load_kwh: dict[str, list[float]]
     least_cost_tok_per_day: float
@@ -74,7 +75,7 @@ def compare_p2p(options: Compare) -> int:
         about | {"scenario": describe_scenario(options, scenario), "attribution": scenario.attribution},
     )
     try:
-        with stage_bar("forms", _FORMS, "forms", options.progress) as advance:
+        with stage_bar("forms", STAGES, "stages", options.progress) as advance:
             forms = play_forms(homes, params, advance)
     except KeyboardInterrupt:
         return 130
@@ -107,7 +108,8 @@ def _found(homes: Homes, forms: AllForms) -> P2PComparison:
     hours, _, lanes = homes.load_wh.shape
     days = hours / 24
     return P2PComparison(
-        rows=form_rows(homes, forms),
+        rows=form_rows(homes, forms, forms.played),
+        sharing_rows=form_rows(homes, forms, forms.by_sharing),
         bills_tok_per_day={
             form.name: (form.bill_utok.mean(1) / UTOK_PER_TOKEN / days).tolist() for form in forms.played
         },
@@ -140,5 +142,5 @@ def _report(folder: Path, console: Console, found: P2PComparison, notes: list[st
     write_json(folder / "summary.json", asdict(found))
     bills_figure(folder / "figures" / "bills.png", found.bills_tok_per_day, found.battery_homes)
     load_figure(folder / "figures" / "load.png", found.net_load_kwh)
-    print_rows(console, found.rows, notes)
+    print_rows(console, found.rows, found.sharing_rows, notes)
     console.print(f"Results in {folder}", highlight=False, soft_wrap=True)

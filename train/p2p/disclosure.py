@@ -39,16 +39,16 @@ class Disclosure:
         return cls(0.0, 0.0, 0, "nobody")
 
 
-def of_orders(net_wh: Ints, pairs: int) -> Disclosure:
+def of_orders(net_wh: Ints, pairs: int | None = None) -> Disclosure:
     """Homes that order in a market: one message each, one back (a pool), or one to either side of each trade.
 
     Args:
         net_wh: `[T, P, E]`; no order without net load.
-        pairs: trades between two homes in all hours and episodes; 0 in a pool.
+        pairs: trades between two homes in all hours and episodes; None in a pool.
     """
     hours, homes, lanes = net_wh.shape
     orders = int(np.count_nonzero(net_wh))
-    messages = orders + (2 * pairs if pairs else orders)
+    messages = orders + (orders if pairs is None else 2 * pairs)
     numbers = ORDER_NUMBERS * orders / (homes * lanes * hours) * HOURS_PER_DAY
     return Disclosure(messages / (hours * lanes), numbers, 1, "the market")
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 # Okabe-Ito: told apart by colour-blind readers and in print
 _COLOURS = ("#999999", "#E69F00", "#56B4E9", "#0072B2", "#CC79A7", "#D55E00")
-_STYLES = ("-", "-", ":", "-", "-", "--")  # pool and bilateral, community and aggregator may draw the same
+_STYLES = ("-", "-", ":", "-", "-", "--")  # community and aggregator may draw nearly the same
 
 
 def bills_figure(path: Path, bills_tok: Mapping[str, Sequence[float]], owners: Sequence[bool]) -> None:
@@ -38,16 +38,20 @@ def bills_figure(path: Path, bills_tok: Mapping[str, Sequence[float]], owners: S
 
 
 def load_figure(path: Path, drawn_kwh: Mapping[str, Sequence[float]]) -> None:
-    """Mean net load of the community in each hour of the episode, as a PNG file.
+    """Mean net load of the community in each hour of the episode, as a PNG file; forms with the same load share a line.
 
     Args:
         path: of the file.
         drawn_kwh: by form, of each hour; negative: fed in.
     """
     figure, axis = plt.subplots(figsize=(9, 4.2), layout="constrained")
-    for index, (name, load) in enumerate(drawn_kwh.items()):
+    together: dict[tuple[float, ...], list[str]] = {}
+    for name, load in drawn_kwh.items():
+        together.setdefault(tuple(load), []).append(name)
+    for load, names in together.items():
+        index = list(drawn_kwh).index(names[0])
         colour, style = _COLOURS[index % len(_COLOURS)], _STYLES[index % len(_STYLES)]
-        axis.step(np.arange(len(load)), load, where="post", label=name, color=colour, linestyle=style)
+        axis.step(np.arange(len(load)), load, where="post", label=", ".join(names), color=colour, linestyle=style)
     axis.axhline(0, color="black", linewidth=0.6)
     axis.set_xlabel("hour of the episode")
     axis.set_ylabel("net load of all homes, kWh per hour")

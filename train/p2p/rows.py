@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,10 +71,10 @@ class P2PRow:
     known_to: str
 
 
-def form_rows(homes: Homes, forms: AllForms) -> list[P2PRow]:
-    """A row of each form; the first of the forms is trade with the retailer alone."""
+def form_rows(homes: Homes, forms: AllForms, played: Sequence[Played]) -> list[P2PRow]:
+    """A row of each of `played`, which `forms` has; the first of its forms is trade with the retailer alone."""
     assert forms.played[0].name == NO_TRADE
-    return [_row(homes, form, forms.played[0].bill_utok, forms.least_cost_utok) for form in forms.played]
+    return [_row(homes, form, forms.played[0].bill_utok, forms.least_cost_utok) for form in played]
 
 
 def _row(homes: Homes, form: Played, alone_utok: Ints, least_utok: Ints) -> P2PRow:

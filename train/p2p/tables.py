@@ -18,15 +18,20 @@ from gridmarl.train.run_folder import without_nan
 Columns = tuple[tuple[str, Callable[[P2PRow], str]], ...]
 
 
-def print_rows(console: Console, rows: Sequence[P2PRow], notes: Sequence[str]) -> None:
+def print_rows(console: Console, rows: Sequence[P2PRow], sharing_rows: Sequence[P2PRow], notes: Sequence[str]) -> None:
     """The tables, what their columns mean, and notes on this comparison."""
-    for title, columns in (("Cost and energy", _ENERGY), ("Bills of the homes", _BILLS), ("Disclosed", _DISCLOSED)):
+    for title, columns, shown in (
+        ("Cost and energy", _ENERGY, rows),
+        ("Bills of the homes", _BILLS, rows),
+        ("The community's bills by sharing rule", _BILLS, sharing_rows),
+        ("Disclosed", _DISCLOSED, rows),
+    ):
         table = Table(
             Column(no_wrap=True), title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1)
         )
         for heading, _ in columns:
             table.add_column(heading, justify="right")
-        for row in rows:
+        for row in shown:
             table.add_row(row.name, *(cell(row) for _, cell in columns))
         console.print(table)
     for note in (*_NOTES, *notes):
