@@ -1,8 +1,9 @@
 """Sealing an hour of all lanes: nanoseconds per record by every route, beside a copy of the same memory.
 
 A block has 1 + 2P inputs and 8P + 2 transactions, and every one counts as a record. `sealed` is one block per lane,
-`batch` one for all lanes: records built, hashed, headers chained. `packing` and `hashing` are their parts alone. Hours
-are random numbers, three in turn. Warm-up first (compiling included); the median over repeats.
+`batch` one for all lanes: records built, hashed, headers chained. `packing` and `hashing` are their parts alone. Tiles
+are packed by torch and, where it is installed, by numba. Hours are random numbers, three in turn. Warm-up first
+(compiling included); the median over repeats.
 
     python -m benchmarks.sealing   # a minute or two; writes benchmarks/results/sealing-cpu.csv
 """
@@ -37,6 +38,7 @@ from gridmarl.ledger.hour import HourRecord
 from gridmarl.ledger.packing import pack_hour
 from gridmarl.ledger.records import RECORD_BYTES, input_count, transaction_count
 from gridmarl.ledger.tiles import Tiles, part_words
+from gridmarl.ledger.tiles_jit import has_numba
 
 CHUNK_BYTES = 1024
 HOURS = 3  # different ones, so that none lies in a cache when its turn comes
@@ -122,13 +124,31 @@ def routes(
     yield from _parts_alone(options, lanes, threads, next_hour)
     rules = Rules(num_prosumers=prosumers, horizon_hours=HORIZON, initial_balances=(0,) * (prosumers + 3))
     sealed = LaneChains(rules, numbers)
-    yield "sealed", "package", lambda: sealed.append(next_hour(sealed.height))
-    chains = {"package": BatchChain(rules, numbers)} if torch.device(options.device).type == "cpu" else {}
+    yield "sealed", f"package{_usual_tiles(options, lanes)}", lambda: sealed.append(next_hour(sealed.height))
+    chains = {
+        f"package, tiles by {packer}": BatchChain(rules, numbers, roots=BatchRoots(prosumers, numbers, jit=jit))
+        for packer, jit in _packers(options).items()
+    }
     for mode, each in compressions.items():
         chains[f"tensors, {mode}"] = BatchChain(rules, numbers, roots=BatchRoots(prosumers, numbers, compress=each))
     assert len({chain.append(hours[0]).hash for chain in chains.values()}) <= 1
     for mode, chain in chains.items():
         yield "batch", mode, lambda chain=chain: chain.append(next_hour(chain.height))
+
+
+def _packers(options: Options) -> dict[str, bool]:
+    """What packs tiles, and whether that is the compiled loop; nothing where the hours are not on a CPU."""
+    if torch.device(options.device).type != "cpu":
+        return {}
+    return {"torch": False} | ({"numba": True} if has_numba() else {})
+
+
+def _usual_tiles(options: Options, lanes: int) -> str:
+    """How the tiles of level `sealed` are packed, which has no choice."""
+    if torch.device(options.device).type != "cpu":
+        return ""
+    tiles = Tiles(options.prosumers, range(lanes), [(0, part_words(options.prosumers))])
+    return f", tiles by {'numba' if tiles.jit else 'torch'}"
 
 
 def _parts_alone(
@@ -141,11 +161,11 @@ def _parts_alone(
     yield "copy", "", lambda: target.copy_(source)
     yield "packing", "at once", lambda: pack_hour(next_hour(), numbers)
     words = part_words(prosumers)
-    if torch.device(options.device).type == "cpu":
-        cut = pieces(8 * words)
-        for name, ranges in (("sealed", [(0, words)]), ("batch", [(128 * at, 128 * size) for at, size in cut])):
-            tiles = Tiles(prosumers, numbers, ranges)
-            yield "packing", f"tiles, {name}", lambda tiles=tiles: sum(1 for _ in tiles.pack(next_hour()))
+    cut = [(128 * first, 128 * chunks) for first, chunks in pieces(8 * words)]
+    for name, ranges in (("sealed", [(0, words)]), ("batch", cut)):
+        for packer, jit in _packers(options).items():
+            tiles = Tiles(prosumers, numbers, ranges, jit=jit)
+            yield "packing", f"tiles by {packer}, {name}", lambda tiles=tiles: sum(1 for _ in tiles.pack(next_hour()))
     padded = CHUNK_BYTES * -(-8 * words // CHUNK_BYTES)
     buffer = np.full(lanes * padded, 1, np.uint8).data
     rows = [buffer[at : at + padded] for at in range(0, len(buffer), padded)]
