@@ -17,11 +17,16 @@ from gridmarl.envs.ev_quota.scenario import ev_scenario
 from gridmarl.train.quota import alone
 from gridmarl.train.quota.episode import coordinate, play_day
 from gridmarl.train.quota.market import HeldOut, QuotaMarket
+from gridmarl.train.quota.over_use import highest_worth, learned_rates, over_use_table, rate_grid
 from gridmarl.train.quota.rows import deviations, played_row, policy_of
 from tests.train.command_line import gridmarl, strict_json
 
 SCENARIO = ev_scenario(4, sessions_per_day_permille=9_000, conventional_peak_w=60_000)
 LANES = 12
+SMALL = (
+    "--set", "num_stations=2", "transformer_capacity_w=40000", "horizon_half_hours=24",
+    "--lanes", "3", "--train-lanes", "2", "--train-steps", "192", "--agent-set", "hidden=[8]",
+)  # fmt: skip
 
 
 def market(**params: object) -> BatchedEVQuota:
@@ -129,10 +134,7 @@ def test_over_declaring_alone_pays_unless_unused_quota_costs() -> None:
 
 def test_command(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    small = ("--set", "num_stations=2", "transformer_capacity_w=40000", "--lanes", "3", "--train-lanes", "2")
-    outcome = gridmarl(
-        "compare", "ev-quota", *small, "--train-steps", "192", "--agent-set", "hidden=[8]", "--run-dir", folder,
-    )  # fmt: skip
+    outcome = gridmarl("compare", "ev-quota", *SMALL, "--over-use", "learn", "--run-dir", folder)
     assert (outcome.code, outcome.err) == (0, "")
     summary = strict_json(folder / "summary.json")
     names = ["uncoordinated", "no trade", "truthful", "patient", "all over-declare", "deep Q", "coordinator"]
@@ -146,11 +148,73 @@ def test_command(tmp_path: Path) -> None:
     for row in summary["rows"]:
         assert row["bill_per_station_tok"] == pytest.approx(row["fee_per_station_tok"] + row["penalty_per_station_tok"])
         assert row["least_bill_tok"] <= row["bill_per_station_tok"] <= row["most_bill_tok"]
-    assert len(summary["load_kwh"]["deep Q"]) == len(summary["margin_kwh"]) == 48
+    assert len(summary["load_kwh"]["deep Q"]) == len(summary["margin_kwh"]) == 24
     with (folder / "metrics.csv").open(encoding="utf-8") as file:
         assert [row["name"] for row in csv.DictReader(file)] == names
-    assert (folder / "figures" / "load.png").read_bytes().startswith(b"\x89PNG")
+    for picture in ("load.png", "overuse.png"):
+        assert (folder / "figures" / picture).read_bytes().startswith(b"\x89PNG")
+    with (folder / "overuse.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["policy"] for row in rows] == ["complying"] + 12 * ["over-use"] + 3 * ["deep Q"]
+    assert [row["rate_tok_per_kwh"] for row in rows[-3:]] == ["100.0", "250.0", "500.0"]
+    assert [float(row["overload_kwh"]) for row in rows[11:13]] == [0, 0]
+    assert len(summary["over_use"]["rows"]) == len(rows)
+    assert "no Wh can be worth more than 481.0 token/kWh" in outcome.out
     assert strict_json(folder / "config.json")["params"]["num_stations"] == 2
+
+
+def test_over_use_can_be_left_out(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    options = ("--over-use", "off", "--exploitability", "off", "--run-dir", folder)
+    outcome = gridmarl("compare", "ev-quota", *SMALL, *options)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "penalty rate" not in outcome.out
+    assert strict_json(folder / "summary.json")["over_use"] is None
+    assert not (folder / "overuse.csv").exists()
+    assert not (folder / "figures" / "overuse.png").exists()
+
+
+def test_over_use_against_the_penalty_rate() -> None:
+    """Over-use falls with the rate and ends where no Wh is worth more; sums of money fit."""
+    rules = replace(market().params, horizon_half_hours=30)
+    held = QuotaMarket(rules, SCENARIO, "cpu")
+    table = over_use_table(held, LANES, 3)
+    complying, *rows = table.rows
+    assert complying.over_used_kwh == complying.overload_half_hours == complying.penalty_tok == 0
+    assert [row.rate_tok_per_kwh for row in rows] == [*range(0, 501, 50), 1_000]
+    overloads = [row.overload_kwh for row in rows]
+    assert overloads == sorted(overloads, reverse=True)
+    assert overloads[0] > 0
+    for row in rows:
+        assert row.rate_tok_per_kwh is not None
+        assert row.penalty_tok == pytest.approx(row.over_used_kwh * row.rate_tok_per_kwh)
+        assert row.stations_tok == pytest.approx(row.welfare_tok - row.penalty_tok)
+        if row.rate_tok_per_kwh >= table.ends:
+            assert replace(row, rate_tok_per_kwh=None, policy="complying", alone_gain_tok=None,
+                           alone_interval_tok=None) == complying  # fmt: skip
+            assert row.alone_gain_tok == 0
+    assert rows[0].alone_gain_tok is not None
+    assert rows[0].alone_gain_tok > 0
+    assert table.ends <= table.bound == 450 + 100 - 69
+    assert table.alone_from is not None
+    assert table.alone_from <= 500
+    ends = round(table.ends * 1_000)
+    for rate, over_used in ((ends, False), (ends - 1, True)):
+        env = held.batched(LANES, overuse=True, penalty_rate_utok_per_wh=rate)
+        episode = play_day(env, policy_of(env, "quota_over_use", penalty_rate_utok_per_wh=rate), 3)
+        assert bool(episode.over_used_wh.any()) == over_used
+
+
+def test_rates_that_are_tried() -> None:
+    params = EVQuotaParams(value_high_utok_per_wh=200_000, value_low_utok_per_wh=0, unserved_utok_per_wh=5_000)
+    assert highest_worth(params, [40_000, 30_000, 60_000]) == 175_000
+    assert highest_worth(replace(params, value_high_utok_per_wh=20_000), [40_000, 30_000, 60_000, 0]) == 30_000
+    assert highest_worth(replace(params, value_high_utok_per_wh=20_000), [60_000, 60_000]) == 0
+    assert rate_grid(175_000, 60_000) == [*range(0, 180_001, 20_000)]
+    assert rate_grid(175_000, 61_000)[3:6] == [60_000, 61_000, 80_000]
+    assert rate_grid(0, 7) == [0, 7]
+    assert learned_rates(518_000, rate_grid(518_000, 1_000_000)) == [120_000, 300_000, 540_000]
+    assert learned_rates(0, [0, 7]) == [0]
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,9 @@ from gridmarl.train.config import TrainConfig
 from gridmarl.train.loop import build_agent, train
 from gridmarl.train.options import parse_settings
 from gridmarl.train.quota.episode import QuotaEpisode, play_day
-from gridmarl.train.quota.figure import load_figure
+from gridmarl.train.quota.figure import load_figure, over_use_figure
 from gridmarl.train.quota.market import NO_TRADE, HeldOut, QuotaMarket
+from gridmarl.train.quota.over_use import OverUseTable, learned_rates, learned_row, over_use_table, tried_rates
 from gridmarl.train.quota.rows import (
     Deviation,
     QuotaRow,
@@ -25,7 +26,7 @@ from gridmarl.train.quota.rows import (
     deviations,
     policy_of,
 )
-from gridmarl.train.quota.tables import deviations_table, print_rows, write_rows
+from gridmarl.train.quota.tables import deviations_table, print_over_use, print_rows, write_rows
 from gridmarl.train.run_folder import describe_run, write_json
 from gridmarl.train.stage_bar import stage_bar
 from gridmarl.train.tables import results_console
@@ -52,6 +53,7 @@ class QuotaComparison:
     load_kwh: dict[str, list[float]] = field(default_factory=dict)
     margin_kwh: list[float] = field(default_factory=list)
     over_declaring: list[Deviation] = field(default_factory=list)
+    over_use: OverUseTable | None = None
     interrupted: bool = False
 
 
@@ -88,13 +90,31 @@ def _play_all(options: Compare, market: QuotaMarket, folder: Path, result: Quota
             env = market.batched(lanes, action_space="continuous", **changes)
             episode = play_day(env, policy_of(env, registered), seed)
         _add(result, held_out, name, episode)
-    agent, result.interrupted = _deep_q(options, market, folder)
+    agent, result.interrupted = _deep_q(options, market, folder / "deep-q")
     _add(result, held_out, "deep Q", held_out.play(agent, "discrete"))
     _add_coordinator(result, held_out)
     if not result.interrupted and options.exploitability != "off":
         parts = len(deviation_terms(market.params)) * market.params.num_stations
         with stage_bar("over-declaring alone", parts, "stations", options.progress) as advance:
             result.over_declaring = deviations(market.params, market.scenario, lanes, seed, advance)
+    if not result.interrupted and options.over_use != "off":
+        _over_use(options, market, folder, result)
+
+
+def _over_use(options: Compare, market: QuotaMarket, folder: Path, result: QuotaComparison) -> None:
+    lanes, seed = options.episodes, evaluation_seed(options.seed)
+    bound, rates = tried_rates(market)
+    with stage_bar("over-use", len(rates), "rates", options.progress) as advance:
+        result.over_use = over_use_table(market, lanes, seed, advance)
+    if options.over_use != "learn":
+        return
+    short = replace(options, train_steps=max(1, options.train_steps // 3))
+    for rate in learned_rates(bound, rates):
+        rules = replace(market.params, overuse=True, penalty_rate_utok_per_wh=rate)
+        agent, result.interrupted = _deep_q(short, replace(market, params=rules), folder / f"deep-q-penalty-{rate}")
+        if result.interrupted:
+            return
+        result.over_use.rows.append(learned_row(market, agent, rate, lanes, seed))
 
 
 def _add(result: QuotaComparison, held_out: HeldOut, name: str, episode: QuotaEpisode) -> None:
@@ -132,7 +152,7 @@ def _deep_q(options: Compare, market: QuotaMarket, folder: Path) -> tuple[Agent,
     """A trained agent, and whether its training was cut off."""
     env, config = _training(options, market)
     agent = build_agent(env, config)
-    outcome = train(env, agent, config, folder / "deep-q")
+    outcome = train(env, agent, config, folder)
     return agent, outcome.interrupted
 
 
@@ -142,6 +162,10 @@ def _report(folder: Path, console: Console, result: QuotaComparison) -> None:
     print_rows(console, result.rows)
     if result.over_declaring:
         console.print(deviations_table(result.over_declaring))
+    if result.over_use is not None:
+        print_over_use(console, result.over_use)
+        write_rows(folder / "overuse.csv", result.over_use.rows)
+        over_use_figure(folder / "figures" / "overuse.png", result.over_use)
     write_rows(folder / "metrics.csv", result.rows)
     write_json(folder / "summary.json", asdict(result))
     load_figure(folder / "figures" / "load.png", result.load_kwh, result.margin_kwh)

@@ -15,7 +15,7 @@ from gridmarl.envs.ev_quota.params import EVQuotaParams
 from gridmarl.envs.ev_quota.scenario import EVScenario
 from gridmarl.metrics import mean_and_interval
 from gridmarl.optimum.ev_charging import ChargingPlan
-from gridmarl.protocols import AgentContext
+from gridmarl.protocols import Agent, AgentContext
 from gridmarl.train.comparison import share_interval
 from gridmarl.train.quota.alone import play_alone
 from gridmarl.train.quota.episode import Policy, QuotaEpisode, play_day
@@ -147,8 +147,8 @@ def _share(welfare: Array, no_trade: Array, best: Array) -> tuple[float | None, 
     return float(captured.sum() / possible.sum()), share_interval(captured, possible)
 
 
-def policy_of(env: BatchedEVQuota, name: str) -> Policy:
-    """A registered heuristic as a function from observations to actions."""
+def heuristic(env: BatchedEVQuota, name: str, **options: Any) -> Agent:
+    """A registered heuristic for the stations of `env`."""
     context = AgentContext(
         num_envs=env.num_envs,
         num_agents=env.num_agents,
@@ -157,7 +157,16 @@ def policy_of(env: BatchedEVQuota, name: str) -> Policy:
         device=env.device,
         seed=0,
     )
-    agent = make_agent(name, context)
+    return make_agent(name, context, **options)
+
+
+def policy_of(env: BatchedEVQuota, name: str, **options: Any) -> Policy:
+    """A registered heuristic as a function from observations to actions."""
+    return acting(heuristic(env, name, **options))
+
+
+def acting(agent: Agent) -> Policy:
+    """An agent that does not explore, as a function."""
     return lambda observation: agent.act(observation, explore=False)
 
 
