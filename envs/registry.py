@@ -24,6 +24,8 @@ class EnvEntry:
         name: on the command line, such as `two-stage-dr`.
         env_id: PettingZoo id.
         batched, parallel, aec, params: "module:attribute" of the batched class, the factories, and the parameter class.
+        view: "module:attribute" of a function from a batched environment and a lane to what `gridmarl render` shows: an
+            object with `start`, `record`, `draw` and `text` (`gridmarl.envs.base.parallel.View`); empty: no pictures.
         commands: whether the commands that take runs (evaluate, report, render, sweep) can play it.
     """
 
@@ -34,10 +36,11 @@ class EnvEntry:
     parallel: str
     aec: str
     params: str
+    view: str = ""
     commands: bool = True
 
     def load(self, attribute: str) -> Any:
-        """The object behind `batched`, `parallel`, `aec` or `params`."""
+        """The object behind `batched`, `parallel`, `aec`, `params` or `view`."""
         module, _, name = getattr(self, attribute).partition(":")
         return getattr(import_module(module), name)
 
@@ -51,6 +54,7 @@ _BUILT_IN = (
         parallel="gridmarl.envs.two_stage_dr.env:parallel_env",
         aec="gridmarl.envs.two_stage_dr.env:env",
         params="gridmarl.envs.two_stage_dr.params:TwoStageDRParams",
+        view="gridmarl.envs.two_stage_dr.render:view_of",
     ),
     EnvEntry(
         name="ev-quota",
@@ -60,6 +64,7 @@ _BUILT_IN = (
         parallel="gridmarl.envs.ev_quota.env:parallel_env",
         aec="gridmarl.envs.ev_quota.env:env",
         params="gridmarl.envs.ev_quota.params:EVQuotaParams",
+        view="gridmarl.envs.ev_quota.render:view_of",
         commands=False,
     ),
 )

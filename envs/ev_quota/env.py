@@ -34,7 +34,10 @@ and as unserved with what they could not get any more at maximum power.
 The fields of `EVQuotaParams`, plus `scenario` (`gridmarl.envs.ev_quota.scenario`; None: the calibrated default).
 
 ## Rendering
-None.
+`render_mode`: "rgb_array" (`[520, 800, 3]` uint8), "ansi" (text, at most 100 columns) or "human" (a window, drawn by
+`reset` and by every step that settles a half hour). A frame shows the half hour settled last: its auction, what
+stations declared, were allowed and charged, the transformer's load so far, what vehicles got, and the balances; see
+`render.py`.
 
 ## Differences from the paper (chapter 9)
 1. Demands and quotas are energy of a half hour (docs/ch9.md says why that matters).
@@ -55,8 +58,8 @@ from pettingzoo.utils.conversions import parallel_to_aec
 from gridmarl.envs.base.parallel import Observation, ParallelMarket, metadata
 from gridmarl.envs.ev_quota.batched import ENV_ID, BatchedEVQuota
 from gridmarl.envs.ev_quota.params import EVQuotaParams
+from gridmarl.envs.ev_quota.render import view_of
 from gridmarl.envs.ev_quota.scenario import EVScenario
-from gridmarl.errors import ConfigError
 
 
 class EVQuota(ParallelMarket[BatchedEVQuota]):
@@ -64,18 +67,16 @@ class EVQuota(ParallelMarket[BatchedEVQuota]):
 
     Args:
         scenario: sessions and conventional load; None: the calibrated default.
-        render_mode: None; ConfigError for any other.
+        render_mode: "human", "rgb_array", "ansi", or None; ConfigError for any other.
         **params: fields of `EVQuotaParams`; unknown ones raise ConfigError.
     """
 
-    metadata: ClassVar[dict[str, Any]] = metadata(ENV_ID) | {"render_modes": []}
+    metadata: ClassVar[dict[str, Any]] = metadata(ENV_ID)
 
     def __init__(self, scenario: EVScenario | None = None, *, render_mode: str | None = None, **params: Any) -> None:
-        if render_mode is not None:
-            raise ConfigError(f"render_mode: {render_mode!r}, allowed is None: there are no pictures of this market")
         self.params = EVQuotaParams.from_dict(params)
         lanes = BatchedEVQuota(self.params, scenario, auto_reset=False)
-        super().__init__(lanes, None, None)  # type: ignore[arg-type]
+        super().__init__(lanes, view_of(lanes), render_mode)
 
 
 def parallel_env(**kwargs: Any) -> EVQuota:

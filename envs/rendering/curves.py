@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gridmarl.envs.rendering import colours
+from gridmarl.envs.rendering.host import Integers
 from gridmarl.envs.rendering.text import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 WH_PER_KWH = 1000.0
 UTOK_PER_WH_PER_TOKEN_PER_KWH = 1000.0

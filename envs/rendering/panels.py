@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ Place = tuple[float, float, float, float]
 """Left, bottom, width, height as shares of the figure."""
 Floats = NDArray[np.float64]
 MAX_NAMES = 25
-"""So many names fit under the bars of balances."""
+"""So many names fit under bars as wide as the frame."""
 
 
 @contextmanager
@@ -107,16 +107,21 @@ def draw_load(axes: Axes, before_kwh: Floats, after_kwh: Floats, generation_kwh:
     axes.set_ylabel("kWh")
 
 
-def draw_balances(axes: Axes, prosumers_tok: Floats, others: Sequence[tuple[str, float]]) -> None:
-    """Accounts as bars: prosumers by number, then others by name; tokens since the start of the episode."""
+def draw_balances(
+    axes: Axes, prosumers_tok: Floats, others: Sequence[tuple[str, float]], *, names: int = MAX_NAMES
+) -> None:
+    """Accounts as bars: prosumers by number, then others by name; tokens since the start of the episode.
+
+    Args:
+        names: so many numbers fit under the bars.
+    """
     count = len(prosumers_tok)
     gap = max(1.0, count / 20)  # the others' bars stay as wide as names need
-    _bars(axes, np.arange(count, dtype=np.float64), prosumers_tok, colours.BALANCE, 0.4)
+    bars(axes, np.arange(count, dtype=np.float64), prosumers_tok, colours.BALANCE, 0.4)
     places = count - 1 + gap * np.arange(1, len(others) + 1, dtype=np.float64)
     if others:
-        _bars(axes, places, np.array([value for _, value in others]), colours.OPERATOR, 0.4 * gap)
-    step = -(-count // MAX_NAMES)
-    shown = [index for index in range(count) if index % step == 0 and index < count - (step - 1) // 2]
+        bars(axes, places, np.array([value for _, value in others]), colours.OPERATOR, 0.4 * gap)
+    shown = numbers_shown(count, names)
     axes.set_xticks([*shown, *places], [*map(str, shown), *(name for name, _ in others)])
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_xlim(-0.6, max(places, default=count - 1.0) + 0.6 * gap)
@@ -128,8 +133,30 @@ def draw_balances(axes: Axes, prosumers_tok: Floats, others: Sequence[tuple[str,
     axes.set_xlabel("balance of each prosumer, token")
 
 
-def _bars(axes: Axes, places: Floats, heights: Floats, colour: str, half_width: float) -> None:
-    """Bars as one outline, so that a thousand cost no more than ten."""
+def numbers_shown(count: int, names: int) -> list[int]:
+    """Of `count` agents, those whose numbers are written under their bars: at most `names`."""
+    step = -(-count // names)
+    return [index for index in range(count) if index % step == 0 and index < count - (step - 1) // 2]
+
+
+def bars(
+    axes: Axes,
+    places: Floats,
+    heights: Floats,
+    colour: str,
+    half_width: float,
+    *,
+    base: Floats | None = None,
+    **style: Any,
+) -> None:
+    """Bars as one outline, so that a thousand cost no more than ten.
+
+    Args:
+        base: where each bar begins; None: at 0.
+        style: of the patch, such as `label`; with `fill=False` only the outline is drawn.
+    """
     edges = np.stack((places - half_width, places + half_width), 1).ravel()
-    outline = np.stack((heights, np.zeros_like(heights)), 1).ravel()[:-1]
-    axes.stairs(outline, edges, baseline=0, fill=True, color=colour, linewidth=0)
+    foot = np.zeros_like(heights) if base is None else base
+    top, below = (np.stack((ends, np.zeros_like(ends)), 1).ravel()[:-1] for ends in (foot + heights, foot))
+    drawn: dict[str, Any] = {"fill": True, "linewidth": 0} | style
+    axes.stairs(top, edges, baseline=0 if base is None else below, color=colour, **drawn)

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
 WIDTH = 100
 """Columns that a frame may take."""
+LABEL = 10
+"""Columns of a line's name."""
 _LEVELS = "▁▂▃▄▅▆▇█"
 
 
@@ -39,3 +45,18 @@ def wrap(parts: Sequence[str], indent: int, width: int = WIDTH) -> list[str]:
         else:
             lines[-1] = joined
     return lines
+
+
+def labelled(name: str, parts: Sequence[str]) -> list[str]:
+    """Parts in lines of at most `WIDTH` columns behind a name of at most `LABEL - 1`."""
+    first, *rest = wrap(parts, LABEL)
+    return [f"{name:<{LABEL}}{first}", *rest]
+
+
+def extremes(values: Floats, agent: str) -> list[str]:
+    """Least, median and greatest, and which agents have them, where there are too many to be spelt out."""
+    return [
+        f"least {number(values.min())} ({agent}_{values.argmin()})",
+        f"median {number(float(np.median(values)))}",
+        f"greatest {number(values.max())} ({agent}_{values.argmax()})",
+    ]

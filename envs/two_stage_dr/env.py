@@ -70,7 +70,7 @@ from gridmarl.envs.base.spaces import AgentType
 from gridmarl.envs.two_stage_dr.batched import ENV_ID, BatchedTwoStageDR
 from gridmarl.envs.two_stage_dr.observe import FIELDS
 from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
-from gridmarl.envs.two_stage_dr.render import MarketView
+from gridmarl.envs.two_stage_dr.render import view_of
 from gridmarl.errors import OverdraftError
 from gridmarl.protocols import ActionSpec, BatchStep
 from gridmarl.scenarios.scenario import Scenario
@@ -104,7 +104,7 @@ class TwoStageDR(ParallelMarket[BatchedTwoStageDR]):
         self.params = TwoStageDRParams.from_dict(params)
         lanes = BatchedTwoStageDR(self.params, scenario, auto_reset=False, on_hour=on_hour)
         operator = (_OPERATOR_TYPE,) if self.params.operator else ()
-        super().__init__(lanes, MarketView(self.params), render_mode, (everyone(lanes), *operator))
+        super().__init__(lanes, view_of(lanes), render_mode, (everyone(lanes), *operator))
 
     def _advance(self, *actions: torch.Tensor) -> BatchStep:
         """One step of the hour; OverdraftError past the credit limit."""

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
+from gridmarl.envs.rendering.amounts import energy_text, price_text
 from gridmarl.envs.rendering.curves import UTOK_PER_WH_PER_TOKEN_PER_KWH, WH_PER_KWH, MarketHour, draw_market
+from gridmarl.envs.rendering.host import Integers, checked_lane, on_host
 from gridmarl.envs.rendering.panels import draw_balances, draw_load, draw_prices, emptied_axes, small_print
-from gridmarl.envs.rendering.text import WIDTH, number, sparkline, wrap
+from gridmarl.envs.rendering.text import LABEL, WIDTH, extremes, labelled, number, sparkline
 from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
 from gridmarl.envs.two_stage_dr.state import State
 from gridmarl.envs.two_stage_dr.step import Settled
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Integers = NDArray[np.int64]
+    from gridmarl.envs.two_stage_dr.batched import BatchedTwoStageDR
+
 _PLACES = (
     (0.075, 0.385, 0.40, 0.45),  # market curves
     (0.565, 0.685, 0.425, 0.215),  # prices
@@ -31,7 +33,6 @@ _PLACES = (
 MAX_NAMED = 10
 """Up to so many prosumers are listed one by one in text."""
 Number = TypeVar("Number", int, NDArray[np.float64])
-_LABEL = 10  # columns of a line's name in text
 
 
 def market_hour(settled: Settled, lane: int = 0) -> MarketHour:
@@ -40,16 +41,14 @@ def market_hour(settled: Settled, lane: int = 0) -> MarketHour:
     Raises:
         ConfigError: no such lane.
     """
-    lanes = settled.import_price.shape[0]
-    if not 0 <= lane < lanes:
-        raise ConfigError(f"lane: {lane}, allowed are 0 .. {lanes - 1}")
+    checked_lane(lane, settled.import_price.shape[0])
     orders, market = settled.orders, settled.market
     return MarketHour(
         hour=settled.hour,
-        buy_price_utok_per_wh=_on_host(orders.buy_price[:, lane]),
-        buy_wh=_on_host(orders.buy_wh[:, lane]),
-        sell_price_utok_per_wh=_on_host(orders.sell_price[:, lane]),
-        sell_wh=_on_host(orders.sell_wh[:, lane]),
+        buy_price_utok_per_wh=on_host(orders.buy_price[:, lane]),
+        buy_wh=on_host(orders.buy_wh[:, lane]),
+        sell_price_utok_per_wh=on_host(orders.sell_price[:, lane]),
+        sell_wh=on_host(orders.sell_wh[:, lane]),
         import_price_utok_per_wh=int(settled.import_price[lane]),
         export_price_utok_per_wh=int(settled.export_price[lane]),
         price_utok_per_wh=int(market.price[lane]),
@@ -58,11 +57,6 @@ def market_hour(settled: Settled, lane: int = 0) -> MarketHour:
         reduced_wh=int(settled.accepted_wh[:, lane].sum()),
         dr_price_utok_per_wh=int(market.dr_price[lane]),
     )
-
-
-def _on_host(values: Tensor) -> Integers:
-    copied: Integers = values.cpu().numpy().copy()
-    return copied
 
 
 class _Totals(NamedTuple, Generic[Number]):
@@ -97,16 +91,16 @@ class MarketView:
     def start(self, state: State) -> None:
         """Begin an episode: forget the last one, take the published prices and the balances."""
         self.market, self._hours, self._widest_kwh = None, [], 0.0
-        self._import_price = _on_host(state.import_price[:, self.lane])
-        self._export_price = _on_host(state.export_price[:, self.lane])
-        self._balances = _on_host(state.balances[:, self.lane])
+        self._import_price = on_host(state.import_price[:, self.lane])
+        self._export_price = on_host(state.export_price[:, self.lane])
+        self._balances = on_host(state.balances[:, self.lane])
 
     def record(self, settled: Settled) -> None:
         """Add a settled hour."""
         self.market = market_hour(settled, self.lane)
         self._widest_kwh = max(self._widest_kwh, self.market.widest_kwh)
-        self._balances = _on_host(settled.balances[:, self.lane])
-        upstream = _on_host(settled.flows.upstream_wh[:, self.lane])
+        self._balances = on_host(settled.balances[:, self.lane])
+        upstream = on_host(settled.flows.upstream_wh[:, self.lane])
         self._hours.append(
             _Totals(
                 price=self.market.price_utok_per_wh,
@@ -164,7 +158,7 @@ class MarketView:
         if self.market is None:
             return f"Before the first of {self.params.horizon_hours} hours"
         day, hour = divmod(self.market.hour, 24)
-        energy, price = _energy(self.market.volume_wh), _price(self.market.price_utok_per_wh)
+        energy, price = energy_text(self.market.volume_wh), price_text(self.market.price_utok_per_wh)
         return f"Day {day + 1}, {hour:02d}:00-{hour + 1:02d}:00: {energy} kWh cleared at {price} token/kWh"
 
     def text(self) -> str:
@@ -174,40 +168,40 @@ class MarketView:
         if self.market is None:
             return "\n".join([head, *self._balance_lines(balances)])
         market, now = self.market, self._hours[-1]
-        short = market.shortage_wh > 0
+        responded = market.shortage_wh > 0 and market.dr_price_utok_per_wh > 0
         rows = (
             (
                 "tok/kWh",
-                ("price", _price(market.price_utok_per_wh)),
-                ("import", _price(market.import_price_utok_per_wh)),
-                ("export", _price(market.export_price_utok_per_wh)),
-                ("DR", _price(market.dr_price_utok_per_wh) if short and market.dr_price_utok_per_wh > 0 else "none"),
+                ("price", price_text(market.price_utok_per_wh)),
+                ("import", price_text(market.import_price_utok_per_wh)),
+                ("export", price_text(market.export_price_utok_per_wh)),
+                ("DR", price_text(market.dr_price_utok_per_wh) if responded else "none"),
             ),
             (
                 "kWh",
-                ("cleared", _energy(market.volume_wh)),
-                ("short", _energy(market.shortage_wh)),
-                ("reduced", _energy(market.reduced_wh)),
-                ("from grid", _energy(now.upstream_import_wh)),
-                ("to grid", _energy(now.upstream_export_wh)),
+                ("cleared", energy_text(market.volume_wh)),
+                ("short", energy_text(market.shortage_wh)),
+                ("reduced", energy_text(market.reduced_wh)),
+                ("from grid", energy_text(now.upstream_import_wh)),
+                ("to grid", energy_text(now.upstream_export_wh)),
             ),
             (
                 "",
-                ("load", _energy(now.load_before_wh)),
-                ("after stage 2", _energy(now.load_after_wh)),
-                ("generation", _energy(now.generation_wh)),
+                ("load", energy_text(now.load_before_wh)),
+                ("after stage 2", energy_text(now.load_after_wh)),
+                ("generation", energy_text(now.generation_wh)),
             ),
         )
         lines = [f"{head}  (hour {market.hour + 1} of {len(import_price)})"]
         for name, *parts in rows:
-            lines += _line(name, [f"{what} {value}" for what, value in parts])
+            lines += labelled(name, [f"{what} {value}" for what, value in parts])
         return "\n".join([*lines, self._price_line(), *self._balance_lines(balances)])
 
     def _price_line(self) -> str:
         """The last hours' prices as a sparkline between their least and greatest."""
-        room = WIDTH - _LABEL - 26
+        room = WIDTH - LABEL - 26
         prices = [hour.price for hour in self._hours[-room:]]
-        return f"{'price':<{_LABEL}}{sparkline(prices)}  {_price(min(prices))} .. {_price(max(prices))}"
+        return f"{'price':<{LABEL}}{sparkline(prices)}  {price_text(min(prices))} .. {price_text(max(prices))}"
 
     def _balance_lines(self, balances: Integers) -> list[str]:
         count = self.params.num_prosumers
@@ -215,22 +209,10 @@ class MarketView:
         if count <= MAX_NAMED:
             parts = [f"{index}: {number(value)}" for index, value in enumerate(mine)]
         else:
-            parts = [
-                f"least {number(mine.min())} (prosumer_{mine.argmin()})",
-                f"median {number(float(np.median(mine)))}",
-                f"greatest {number(mine.max())} (prosumer_{mine.argmax()})",
-            ]
-        return _line("balances", [*parts, f"operator: {number(operator)}"])
+            parts = extremes(mine, "prosumer")
+        return labelled("balances", [*parts, f"operator: {number(operator)}"])
 
 
-def _line(name: str, parts: list[str]) -> list[str]:
-    first, *rest = wrap(parts, _LABEL)
-    return [f"{name:<{_LABEL}}{first}", *rest]
-
-
-def _price(price_utok_per_wh: int) -> str:
-    return number(price_utok_per_wh / UTOK_PER_WH_PER_TOKEN_PER_KWH, 2)
-
-
-def _energy(energy_wh: int) -> str:
-    return number(energy_wh / WH_PER_KWH)
+def view_of(env: BatchedTwoStageDR, lane: int = 0) -> MarketView:
+    """A view of one lane of an environment, for `EnvEntry.view`."""
+    return MarketView(env.params, lane)

@@ -113,9 +113,7 @@ def test_the_batched_core_clamps_and_counts() -> None:
     assert lanes.state.clamped_actions.tolist() == [0, 3]
 
 
-def test_no_pictures() -> None:
-    with pytest.raises(ConfigError, match="render_mode: 'ansi', allowed is None"):
-        parallel_env(render_mode="ansi")
+def test_unknown_parameter() -> None:
     with pytest.raises(ConfigError, match="horizon_hours: unknown key"):
         parallel_env(horizon_hours=3)
 
