@@ -64,14 +64,17 @@ def test_a_folder_imported_as_a_root_says_what_to_import(repository: Path, folde
 
 @pytest.mark.parametrize("module", ["gridmarl", "gridmarl.units", "gridmarl.errors"])
 def test_import_loads_nothing_heavy(repository: Path, module: str) -> None:
-    heavy = "('torch', 'torch._dynamo', 'pandas', 'matplotlib', 'cvxpy', 'scipy', 'pettingzoo', 'stable_baselines3')"
+    heavy = (
+        "('torch', 'torch._dynamo', 'pandas', 'matplotlib', 'cvxpy', 'scipy', 'pettingzoo', 'stable_baselines3', "
+        "'numba', 'llvmlite')"
+    )
     shown = python_here(f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])", repository)
     assert shown.strip() == "[]"
 
 
-@pytest.mark.parametrize("package", ["gridmarl.agents", "gridmarl.envs", "gridmarl.train"])
+@pytest.mark.parametrize("package", ["gridmarl.agents", "gridmarl.envs", "gridmarl.ledger", "gridmarl.train"])
 def test_packages_do_not_load_the_compiler_or_the_plotter(repository: Path, package: str) -> None:
-    heavy = "('torch._dynamo', 'matplotlib.pyplot', 'cvxpy', 'tensorboard')"
+    heavy = "('torch._dynamo', 'matplotlib.pyplot', 'cvxpy', 'tensorboard', 'numba', 'llvmlite')"
     shown = python_here(f"import sys, {package}; print([name for name in {heavy} if name in sys.modules])", repository)
     assert shown.strip() == "[]"
 
