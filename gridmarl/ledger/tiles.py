@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _MOST_LANES = 512
 _JIT_LANES = 256
 _MOST_BYTES = 1 << 22
-_JIT_RECORDS = 1 << 16  # of an hour; with fewer, compiling (seconds) would not pay
+_JIT_RECORDS = 1 << 18  # of an hour; with fewer it takes thousands of hours to gain what compiling costs
 
 
 def part_words(num_prosumers: int, *, interest: bool = False) -> int:

@@ -136,11 +136,11 @@ def test_the_loop_is_taken_where_it_pays_and_numba_is_there(monkeypatch: pytest.
     (ranges, _) = cuts(32)
     monkeypatch.setattr(tiles_module, "has_numba", lambda: True)
     monkeypatch.setattr(tiles_module, "JitTile", tiles_module.TorchTile)  # nothing is compiled here
-    assert Tiles(32, range(256), ranges).jit
-    assert not Tiles(32, range(128), ranges).jit
-    assert not Tiles(32, range(256), ranges, jit=False).jit
+    assert Tiles(32, range(1024), ranges).jit
+    assert not Tiles(32, range(512), ranges).jit
+    assert not Tiles(32, range(1024), ranges, jit=False).jit
     monkeypatch.setattr(tiles_module, "has_numba", lambda: False)
-    assert not Tiles(32, range(256), ranges).jit
+    assert not Tiles(32, range(1024), ranges).jit
 
 
 def test_without_numba_the_loop_is_an_error_of_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
