@@ -99,7 +99,7 @@ class LedgerShow:
         block = reader.block(height)
         rows = list(transaction_rows([block], reader.rules, height))
         if self.tx is None:
-            print_block(results_console(), block, rows)
+            print_block(results_console(), reader.rules.market, block, rows)
             return
         _check("tx", self.tx, len(rows))
         print_transaction(rows[self.tx], list(iterate_records(block.transactions))[self.tx])

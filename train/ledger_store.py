@@ -1,4 +1,4 @@
-"""The ledger that a training run keeps while it trains: lane 0's hours, episode after episode, in `ledger.sqlite`.
+"""The ledger that a training run keeps while it trains: lane 0's periods, episode after episode, in `ledger.sqlite`.
 
 It is sealed and signed like the run's `ledger.bin`. Lane 0 is the same however many lanes train beside it. The chain's
 height and head are part of the checkpoint: a resumed run seals the hours since its last checkpoint again, and the store
@@ -11,11 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from gridmarl.envs.two_stage_dr.batched import BatchedTwoStageDR
-from gridmarl.envs.two_stage_dr.rules import check_sealable, ledger_rules
+from gridmarl.envs.base.sealed import SealedMarket
 from gridmarl.errors import ConfigError
 from gridmarl.ledger.chain import LaneChains
-from gridmarl.ledger.hour import HourRecord
 from gridmarl.ledger.store import LedgerStore
 from gridmarl.train.checkpoint import CHECKPOINT_FILE
 from gridmarl.train.ledger_options import LedgerOptions
@@ -43,14 +41,15 @@ class TrainingLedger:
 
     def __init__(
         self,
-        env: BatchedTwoStageDR,
+        env: SealedMarket[Any, Any],
         seed: int,
         folder: Path,
         *,
         resume: bool,
         sealing: LedgerOptions | None = None,
     ) -> None:
-        check_sealable(env.params)
+        sealing = sealing or LedgerOptions(sign="off")
+        unsigned = env.ledger_rules(seed, STORED_LANE, **sealing.sealing_fields(env.num_agents))
         path = folder / LEDGER_STORE
         if path.exists() and not resume:
             raise ConfigError(f"run_dir: {folder} holds a run's {LEDGER_STORE}; allowed is --resume, or another folder")
@@ -59,9 +58,7 @@ class TrainingLedger:
                 f"resume: {folder} holds a run without {LEDGER_STORE}; allowed is to continue without one"
             )
         folder.mkdir(parents=True, exist_ok=True)
-        sealing, prosumers = sealing or LedgerOptions(sign="off"), env.params.num_prosumers
-        keys = sealing.key_ring(folder, prosumers)
-        rules = ledger_rules(env.params, env.scenario, seed, STORED_LANE, keys=keys, **sealing.sealing(prosumers))
+        rules, keys = sealing.signed(folder, unsigned)
         self._env = env
         self.store = LedgerStore(path, rules, wait_s=LOCK_WAIT_S)
         try:
@@ -73,17 +70,20 @@ class TrainingLedger:
 
     @property
     def height(self) -> int:
-        """Hours sealed by this run, those sealed again after a resume included."""
+        """Periods sealed by this run, those sealed again after a resume included."""
         return self._chain.height
 
-    def append(self, hour: HourRecord) -> None:
-        """Seal lane 0 of an hour of all lanes. When this returns, a killed process does not lose the block.
+    def append(self, record: Any) -> None:
+        """Seal lane 0 of a period of all lanes. When this returns, a killed process does not lose the block.
+
+        Args:
+            record: a `gridmarl.ledger.packers.PeriodRecord`, which is a tuple of the period and tensors, lanes last.
 
         Raises:
             LedgerError: the store cannot be written, or holds another block at this height.
         """
-        lane = (value[..., :1] for value in hour[1:])
-        self._chain.append(HourRecord(hour.period, *lane))
+        lane = (value[..., :1] for value in record[1:])
+        self._chain.append(type(record)(record.period, *lane))
 
     def sync(self) -> None:
         """Wait for the disk, so that no checkpoint on it is ahead of the store, even after power loss."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -12,41 +12,23 @@ from rich.console import Console
 from rich.table import Table
 
 from gridmarl.ledger.block import SIGNATURE_BYTES, Block
+from gridmarl.ledger.chain_rules import ChainRules
 from gridmarl.ledger.export import TransactionRow
 from gridmarl.ledger.hashing import header_hash
 from gridmarl.ledger.reader import LedgerReader
-from gridmarl.ledger.records import RECORD_BYTES, Kind, decode_record, iterate_records
+from gridmarl.ledger.records import RECORD_BYTES, decode_record, iterate_records
 from gridmarl.ledger.stats import LedgerStats
 from gridmarl.ledger.verify import Verdict
+from gridmarl.train.ledger_views import VIEWS, View, kwh, tok, tok_per_kwh
 
 _HASH_DIGITS, _MANY_HASHES = 16, 4
-MANY_ACCOUNTS = 20  # more prosumers than this are summed up
-
-
-def fixed(value: int, decimals: int) -> str:
-    """`value / 10**decimals`, exactly, thousands separated."""
-    whole, part = divmod(abs(value), 10**decimals)
-    return f"{'-' if value < 0 else ''}{whole:,}.{part:0{decimals}d}"
-
-
-def kwh(energy_wh: int) -> str:
-    """Energy in kWh."""
-    return fixed(energy_wh, 3)
-
-
-def tok_per_kwh(price_utok_per_wh: int) -> str:
-    """Price in token/kWh: 1 µtok/Wh is 0.001 token/kWh."""
-    return fixed(price_utok_per_wh, 3)
-
-
-def tok(amount_utok: int) -> str:
-    """Money in token."""
-    return fixed(amount_utok, 6)
+MANY_ACCOUNTS = 20  # more members than this are summed up
+_MEMBERS = tuple(view.member for view in VIEWS.values())
 
 
 def party(account: int, role: str) -> str:
     """An account by name."""
-    return f"prosumer {account}" if role == "prosumer" else role
+    return f"{role} {account}" if role in _MEMBERS else role
 
 
 def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], words: int = 1) -> Table:
@@ -63,10 +45,15 @@ def print_chain(console: Console, reader: LedgerReader, verdict: Verdict) -> Non
     """The rules and one line per block."""
     print(f"genesis {reader.genesis_hash.hex()}")
     print(f"head    {verdict.head}")
-    for item in fields(reader.rules):  # repr: a text of the file may hold what a terminal would obey
-        print(f"  {item.name}: {_shown(getattr(reader.rules, item.name))}")
-    columns = ("block", "hour", "import", "export", "price", "DR price", "traded\nkWh", "shortage\nkWh", "hash")
-    console.print(_table("Blocks, prices in token/kWh", columns, map(_block_line, reader), words=0))
+    print(f"  market: {reader.rules.market}")
+    shared = [item.name for item in fields(ChainRules)]
+    own = [item.name for item in fields(reader.rules) if item.name not in shared]
+    for name in (*own, *shared):  # repr: a text of the file may hold what a terminal would obey
+        print(f"  {name}: {_shown(getattr(reader.rules, name))}")
+    view = VIEWS[reader.rules.market]
+    columns = ("block", view.period, *(column.heading for column in view.block), "hash")
+    lines = (_block_line(view, block) for block in reader)
+    console.print(_table("Blocks, prices in token/kWh", columns, lines, words=0))
 
 
 def _shown(value: object) -> str:
@@ -77,17 +64,15 @@ def _shown(value: object) -> str:
     return reprlib.repr(value)
 
 
-def _block_line(block: Block) -> tuple[str, ...]:
+def _block_line(view: View, block: Block) -> tuple[str, ...]:
     header, signal = block.parsed_header(), decode_record(block.inputs[:RECORD_BYTES])
-    prices = (signal[name] for name in ("import_price", "export_price", "price", "dr_price"))
-    energies = (kwh(signal[name]) for name in ("volume_wh", "shortage_wh"))
-    identity = header_hash(block.header).hex()[:_HASH_DIGITS]
-    return str(header.height), str(header.period), *map(tok_per_kwh, prices), *energies, identity
+    values = (column.shown(signal[column.field]) for column in view.block)
+    return str(header.height), str(header.period), *values, header_hash(block.header).hex()[:_HASH_DIGITS]
 
 
-def print_block(console: Console, block: Block, rows: Sequence[TransactionRow]) -> None:
-    """Header, orders, meter readings and transactions of one block."""
-    header = block.parsed_header()
+def print_block(console: Console, market: str, block: Block, rows: Sequence[TransactionRow]) -> None:
+    """Header, inputs and transactions of one block."""
+    header, view = block.parsed_header(), VIEWS[market]
     print(f"block {header.height}, hash {header_hash(block.header).hex()}")
     for name, value in header._asdict().items():
         if name != "reserved":
@@ -96,20 +81,14 @@ def print_block(console: Console, block: Block, rows: Sequence[TransactionRow]) 
         signature = block.signatures[slot * SIGNATURE_BYTES :][:SIGNATURE_BYTES]
         print(f"  signature {slot}: {signature.hex()[:_HASH_DIGITS]}")
     signal, *records = iterate_records(block.inputs)
-    units: dict[str, Callable[[int], str]] = {"alpha_permille": str, "shortage_wh": kwh, "volume_wh": kwh}
     print("signal (prices in token/kWh, energy in kWh)")
     for name in list(signal)[3:]:
-        print(f"  {name.removesuffix('_wh')}: {units.get(name, tok_per_kwh)(signal[name])}")
-    orders = [each for each in records if each["kind"] == Kind.ORDER]
-    shown = (("buy_price", tok_per_kwh), ("buy_wh", kwh), ("sell_price", tok_per_kwh), ("sell_wh", kwh))
-    bids = [(str(i), *(unit(each[name]) for name, unit in shown)) for i, each in enumerate(orders)]
-    columns = ("prosumer", "buy at\ntoken/kWh", "buy\nkWh", "sell at\ntoken/kWh", "sell\nkWh")
-    console.print(_table("Orders", columns, bids, words=0))
-    meters = [each for each in records if each["kind"] == Kind.METER]
-    names = [name for name in meters[0] if name.endswith("_wh")]
-    readings = [(str(i), *(kwh(each[name]) for name in names)) for i, each in enumerate(meters)]
-    headings = ("prosumer", *(name.removesuffix("_wh") for name in names))
-    console.print(_table("Meter readings and reductions offered, kWh", headings, readings, words=0))
+        print(f"  {name.removesuffix('_wh')}: {view.units.get(name, tok_per_kwh)(signal[name])}")
+    for table in view.inputs:
+        of_kind = [each for each in records if each["kind"] == table.kind]
+        lines = [(str(i), *(item.shown(each[item.field]) for item in table.columns)) for i, each in enumerate(of_kind)]
+        columns = (view.member, *(item.heading for item in table.columns))
+        console.print(_table(table.title, columns, lines, words=0))
     traded = [_transaction_line(row) for row in rows if row.energy_wh]
     flows = ("tx", "kind", "payer", "payee", "energy\nkWh", "price\ntoken/kWh", "amount\ntoken")
     title = f"Transactions: {len(traded)} of energy, {len(rows) - len(traded)} of none not shown"
@@ -126,7 +105,8 @@ def print_transaction(row: TransactionRow, record: dict[str, int]) -> None:
     """One transaction: in words, then its fields as they are in the file."""
     _, kind, payer, payee, energy, price, amount = _transaction_line(row)
     print(f"block {row.block}, transaction {row.sequence}: {kind}, {payer} pays {payee}")
-    print(f"  {energy} kWh at {price} token/kWh = {amount} token")
+    priced = row.energy_wh * row.price_utok_per_wh == row.amount_utok
+    print(f"  {energy} kWh at {price} token/kWh = {amount} token" if priced else f"  {energy} kWh: {amount} token")
     for name, value in record.items():
         print(f"  {name}: {value}")
 
@@ -153,10 +133,11 @@ def print_stats(console: Console, path: Path, stats: LedgerStats) -> None:
 
 def _balances(stats: LedgerStats) -> list[tuple[str, str]]:
     accounts = list(zip(stats.roles, stats.balances_utok, strict=True))
-    prosumers = [balance for role, balance in accounts if role == "prosumer"]
-    if len(prosumers) > MANY_ACCOUNTS:
-        named = (("least", min(prosumers)), ("greatest", max(prosumers)), ("all", sum(prosumers)))
-        lines = [(f"{len(prosumers)} prosumers, {name}", tok(balance)) for name, balance in named]
+    member = accounts[0][0]
+    members = [balance for role, balance in accounts if role == member]
+    if len(members) > MANY_ACCOUNTS:
+        named = (("least", min(members)), ("greatest", max(members)), ("all", sum(members)))
+        lines = [(f"{len(members)} {member}s, {name}", tok(balance)) for name, balance in named]
     else:
-        lines = [(f"prosumer {account}", tok(balance)) for account, balance in enumerate(prosumers)]
-    return lines + [(role, tok(balance)) for role, balance in accounts if role != "prosumer"]
+        lines = [(f"{member} {account}", tok(balance)) for account, balance in enumerate(members)]
+    return lines + [(role, tok(balance)) for role, balance in accounts if role != member]

@@ -11,6 +11,7 @@ from torch import Tensor
 from gridmarl.envs.base.batched import BatchedMarket
 from gridmarl.envs.base.state import LaneState
 from gridmarl.errors import ConfigError
+from gridmarl.ledger.chain_rules import ChainRules
 
 LedgerLevel = Literal["off", "accounts", "sealed", "batch"]
 HASHED = ("sealed", "batch")
@@ -38,7 +39,8 @@ class Chains(Protocol):
 class SealedMarket(BatchedMarket[State, Settled]):
     """Lanes of a market with a ledger.
 
-    A subclass says what the record of a period is (`_period_record`) and how chains begin (`_new_chains`).
+    A subclass says what the record of a period is (`_period_record`), by which rules a chain is made (`ledger_rules`),
+    and how chains begin (`_new_chains`).
 
     Args:
         ledger: "accounts": balances are kept. "off": they are not, and `settled` stays None. "sealed": every lane's
@@ -64,6 +66,17 @@ class SealedMarket(BatchedMarket[State, Settled]):
     @abstractmethod
     def _period_record(self, settled: Settled) -> Any:
         """What the ledger takes down of a settled period."""
+
+    @abstractmethod
+    def ledger_rules(self, seed: int, lane: int = 0, **sealing: Any) -> ChainRules:
+        """Rules of the chain of one lane of an episode with this seed, as its genesis says them.
+
+        Args:
+            sealing: fields of `ChainRules` that say who seals: consensus, validators, difficulty_bits, confirmations.
+
+        Raises:
+            ConfigError: the sealing is not allowed, or nobody could replay the market.
+        """
 
     @abstractmethod
     def _new_chains(self) -> Chains:

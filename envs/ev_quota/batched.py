@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from gridmarl.envs.ev_quota.step import Settled, step
 from gridmarl.errors import ConfigError
 from gridmarl.ledger.chain import LaneChains
 from gridmarl.ledger.half_hour import HalfHourRecord
+from gridmarl.ledger.quota_genesis import QuotaRules
 
 LedgerLevel = Literal["off", "accounts", "sealed"]
 ENV_ID = "gridmarl/EVQuota-v0"
@@ -78,9 +79,12 @@ class BatchedEVQuota(SealedMarket[State, Settled]):
         self.action_spec = action_spec(self.params, self.device)
         self._scales = observation_scales(self.device)
 
+    def ledger_rules(self, seed: int, lane: int = 0, **sealing: Any) -> QuotaRules:
+        """See `SealedMarket`."""
+        return quota_rules(self.params, self.scenario, seed, lane, **sealing)
+
     def _new_chains(self) -> LaneChains:
-        lanes = range(self.first_lane, self.first_lane + self.num_envs)
-        return LaneChains(quota_rules(self.params, self.scenario, self._seed), lanes)
+        return LaneChains(self.ledger_rules(self._seed), range(self.first_lane, self.first_lane + self.num_envs))
 
     def _period_record(self, settled: Settled) -> HalfHourRecord:
         return half_hour_record(self.params, settled)

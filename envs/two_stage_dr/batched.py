@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from gridmarl.envs.two_stage_dr.step import Settled, check_plugin, hour_record, 
 from gridmarl.errors import ConfigError
 from gridmarl.ledger.batch import BatchChain
 from gridmarl.ledger.chain import LaneChains
+from gridmarl.ledger.genesis import Rules
 from gridmarl.ledger.hour import HourRecord
 from gridmarl.protocols import BatchStep
 from gridmarl.scenarios.scenario import Scenario, default_scenario
@@ -109,9 +111,13 @@ class BatchedTwoStageDR(SealedMarket[State, Settled]):
             return None
         return CompiledStep(self.params, self.action_spec, self.scenario, self._scales, keep=self.ledger != "off")
 
+    def ledger_rules(self, seed: int, lane: int = 0, **sealing: Any) -> Rules:
+        """See `SealedMarket`."""
+        return ledger_rules(self.params, self.scenario, seed, lane, **sealing)
+
     def _new_chains(self) -> LaneChains | BatchChain:
         lanes = range(self.first_lane, self.first_lane + self.num_envs)
-        rules = ledger_rules(self.params, self.scenario, self._seed)
+        rules = self.ledger_rules(self._seed)
         return BatchChain(rules, lanes) if self.ledger == "batch" else LaneChains(rules, lanes)
 
     def _period_record(self, settled: Settled) -> HourRecord:

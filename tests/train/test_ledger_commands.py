@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gridmarl.ledger.records import Kind
-from gridmarl.train.ledger_tables import fixed
+from gridmarl.train.ledger_views import fixed
 from tests.ledger.builders import FULL, honest_file, save
 from tests.oracles.ledger_play import Play, play_lane
 from tests.train.command_line import gridmarl

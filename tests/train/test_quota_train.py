@@ -89,7 +89,8 @@ def test_seeds_train_in_folders_of_their_own_as_they_would_alone(tmp_path: Path)
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (("--ledger", "stored"), "--ledger stored with ev-quota"),
+        (("--ledger", "batch"), "--ledger batch with ev-quota; allowed are accounts, sealed, stored"),
+        (("--validators", "9"), "validators = 9"),
         (("--days", "2"), "--days with ev-quota"),
         (("--agent", "truthful"), "agent: 'truthful' plays another environment"),
         (("--set", "stations=3"), "stations"),

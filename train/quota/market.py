@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gridmarl.envs.ev_quota.batched import BatchedEVQuota
+from gridmarl.envs.ev_quota.batched import BatchedEVQuota, LedgerLevel
 from gridmarl.envs.ev_quota.params import EVQuotaParams
 from gridmarl.envs.ev_quota.scenario import EVScenario, default_ev_scenario
 from gridmarl.errors import ConfigError
@@ -68,10 +68,10 @@ class QuotaMarket:
         params, device = replace(self.params, **changes), checked_device(self.device)
         return BatchedEVQuota(params, self.scenario, num_envs=lanes, device=device, auto_reset=False)
 
-    def for_training(self, lanes: int) -> BatchedEVQuota:
-        """Day after day, without accounts."""
+    def for_training(self, lanes: int, ledger: LedgerLevel = "off") -> BatchedEVQuota:
+        """Day after day, by default without accounts."""
         device = checked_device(self.device)
-        return BatchedEVQuota(self.params, self.scenario, num_envs=lanes, device=device, ledger="off")
+        return BatchedEVQuota(self.params, self.scenario, num_envs=lanes, device=device, ledger=ledger)
 
 
 @dataclass(frozen=True)

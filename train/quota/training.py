@@ -8,16 +8,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from gridmarl.agents.registry import needs_discrete_actions, supports
+from gridmarl.envs.ev_quota.batched import BatchedEVQuota
 from gridmarl.errors import ConfigError
-from gridmarl.protocols import Agent, BatchedEnv
+from gridmarl.protocols import Agent
 from gridmarl.train.figures import learning_curve
 from gridmarl.train.logging_ import read_metrics
 from gridmarl.train.loop import TrainProgress, TrainResult, build_agent, train
 from gridmarl.train.options import parse_settings
 from gridmarl.train.quota.market import ENV, HeldOut, QuotaMarket
 from gridmarl.train.quota.rows import QuotaRow
+from gridmarl.train.quota.sealed import (
+    check_sealing,
+    play_sealed_day,
+    sealed_while_training,
+    training_ledger,
+    training_level,
+)
 from gridmarl.train.quota.tables import print_rows, write_rows
 from gridmarl.train.run_folder import describe_run, write_json
 from gridmarl.train.tables import results_console
@@ -31,27 +40,39 @@ if TYPE_CHECKING:
 
 @dataclass
 class QuotaRun:
-    """One seed, built and not yet trained. `held_out`: the days of its evaluations, if there are any."""
+    """One seed, built and not yet trained.
 
-    env: BatchedEnv
+    Attributes:
+        options: what the ledger is to be.
+        held_out: the days of its evaluations, if there are any.
+    """
+
+    options: Train
+    env: BatchedEVQuota
     agent: Agent
     config: RunConfig
     held_out: HeldOut | None = None
+
+    def policy(self, observation: Tensor) -> Tensor:
+        """What the agent does without exploring."""
+        return self.agent.act(observation, explore=False)
 
     def train(
         self, folder: Path, resume: bool, on_progress: Callable[[TrainProgress], None] | None = None
     ) -> TrainResult:
         """The loop of one seed; see `gridmarl.train.loop.train`."""
         space = self.config.env_options["action_space"]
-        return train(
-            self.env,
-            self.agent,
-            self.config,
-            folder,
-            on_progress=on_progress,
-            evaluate=None if self.held_out is None else self.held_out.evaluator(space),
-            resume=resume,
-        )
+        with training_ledger(self.options, self.env, self.config.seed, folder, resume) as ledger:
+            return train(
+                self.env,
+                self.agent,
+                self.config,
+                folder,
+                on_progress=on_progress,
+                evaluate=None if self.held_out is None else self.held_out.evaluator(space),
+                resume=resume,
+                ledger=ledger,
+            )
 
 
 def train_quota(options: Train) -> int:
@@ -76,9 +97,13 @@ def train_quota(options: Train) -> int:
     for seed in options.all_seeds:
         run = first if seed == options.all_seeds[0] else _prepare(options, market, seed)
         run.held_out = held_out
-        results[seed] = run.train(_place(options, folder, seed), options.resume)
+        place = _place(options, folder, seed)
+        results[seed] = run.train(place, options.resume)
         if results[seed].interrupted:
             break
+        if run.env.chains is not None:
+            results_console().print(sealed_while_training(run.env.chains), highlight=False)
+        play_sealed_day(market, space, run.policy, evaluation_seed(min(options.all_seeds)), place, options)
         name = f"{options.agent}, seed {seed}" if options.seeds else options.agent
         rows.append(compared.row(name, compared.play(run.agent, space)))
     return _finish(options, folder, rows, compared, held_out, results)
@@ -108,6 +133,7 @@ TRIALS = QuotaTrials()
 def _market(options: Train) -> QuotaMarket:
     """With the action space of the agent."""
     market = QuotaMarket.of(options)
+    check_sealing(options, market)
     space = "discrete" if needs_discrete_actions(options.agent) else market.params.action_space
     return replace(market, params=replace(market.params, action_space=space))
 
@@ -115,8 +141,7 @@ def _market(options: Train) -> QuotaMarket:
 def _refuse(options: Train) -> None:
     if started_by_torchrun():
         raise ConfigError(f"torchrun with {ENV}: not for this environment; allowed is one process")
-    if options.ledger != "accounts":
-        raise ConfigError(f"--ledger {options.ledger} with {ENV}: its blocks have no format yet; allowed is accounts")
+    training_level(options)
     if not supports(options.agent, ENV):
         raise ConfigError(f"agent: {options.agent!r} plays another environment; allowed: see `gridmarl list`")
 
@@ -130,7 +155,7 @@ def _place(options: Train, folder: Path, seed: int) -> Path:
 
 
 def _prepare(options: Train, market: QuotaMarket, seed: int) -> QuotaRun:
-    env = market.for_training(options.lanes)
+    env = market.for_training(options.lanes, training_level(options))
     config = RunConfig(
         env_id=env.env_id,
         agent=options.agent,
@@ -152,7 +177,7 @@ def _prepare(options: Train, market: QuotaMarket, seed: int) -> QuotaRun:
     agent = build_agent(env, config)
     if not agent.learns:
         config = replace(config, eval_interval=0)
-    return QuotaRun(env, agent, config)
+    return QuotaRun(options, env, agent, config)
 
 
 def _finish(
