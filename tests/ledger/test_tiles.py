@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from gridmarl.errors import LedgerError, MissingExtraError
-from gridmarl.ledger import HourRecord, tiles_jit
+from gridmarl.ledger import HourRecord, seal_hour, tiles_jit
 from gridmarl.ledger import tiles as tiles_module
 from gridmarl.ledger.batch import BatchRoots
 from gridmarl.ledger.batch_verify import pieces
 from gridmarl.ledger.packing import pack_hour
 from gridmarl.ledger.tiles import Tiles, part_words
-from tests.oracles.ledger_seal import random_hour
+from tests.oracles.ledger_seal import random_hour, seal
 
 Ranges = Sequence[tuple[int, int]]
 
@@ -130,6 +130,17 @@ def test_roots_of_batches_do_not_depend_on_the_route(jit: bool) -> None:
     stock = BatchRoots(7, lanes, threads=1, jit=False).root(hour)
     for threads in (1, 2):
         assert BatchRoots(7, lanes, threads=threads, jit=jit).root(hour) == stock
+
+
+def test_blocks_of_lanes_do_not_depend_on_the_route(jit: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiles_module, "_JIT_RECORDS", 0 if jit else 1 << 60)
+    monkeypatch.setattr(tiles_module, "_JIT_LANES", 8)
+    hour, lanes, parents = (
+        random_hour(6, 21, seed=2, period=9),
+        range(3, 24),
+        [bytes([lane]) * 32 for lane in range(21)],
+    )
+    assert seal_hour(hour, parents, [9] * 21, lanes) == seal(hour, parents, [9] * 21, lanes)
 
 
 def test_the_loop_is_taken_where_it_pays_and_numba_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
