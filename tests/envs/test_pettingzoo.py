@@ -14,7 +14,8 @@ import pytest
 from pettingzoo.test import api_test, parallel_api_test
 
 import gridmarl.envs  # noqa: F401  (registers the environments)
-from gridmarl.envs.two_stage_dr.env import TwoStageDR, env, parallel_env
+from gridmarl.envs.base.parallel import ParallelMarket
+from gridmarl.envs.two_stage_dr.env import env, parallel_env
 from gridmarl.errors import ActionError
 from tests.envs.configs import CONFIGS
 
@@ -40,7 +41,7 @@ def test_registered() -> None:
     ]
 
 
-def sampled_actions(market: TwoStageDR, rng: np.random.Generator) -> dict[str, Any]:
+def sampled_actions(market: ParallelMarket[Any], rng: np.random.Generator) -> dict[str, Any]:
     actions: dict[str, Any] = {}
     for agent in market.agents:
         space = market.action_space(agent)

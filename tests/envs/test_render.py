@@ -1,10 +1,11 @@
-"""Frames of an environment: what they show, in which modes, without side effects."""
+"""Frames of the environments: in which modes, without side effects; what those of TwoStageDR show."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -19,17 +20,57 @@ from matplotlib.backend_bases import FigureManagerBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from pettingzoo.test import render_test
 
+from gridmarl.envs.base.parallel import ParallelMarket
+from gridmarl.envs.ev_quota import env as ev_quota
+from gridmarl.envs.registry import environment
 from gridmarl.envs.rendering.modes import RENDER_FPS
 from gridmarl.envs.rendering.text import sparkline
-from gridmarl.envs.two_stage_dr.env import TwoStageDR, env, parallel_env
+from gridmarl.envs.two_stage_dr import env as two_stage_dr
+from gridmarl.envs.two_stage_dr.env import parallel_env
 from gridmarl.errors import ConfigError
 from tests.envs.configs import CONFIGS
+from tests.envs.ev_quota.configs import CONFIGS as QUOTA_CONFIGS
+from tests.envs.ev_quota.configs import evening
 from tests.envs.test_pettingzoo import sampled_actions
 
 SIZE = (520, 800, 3)
+Market = ParallelMarket[Any]
 
 
-def play(market: TwoStageDR, steps: int, seed: int = 3) -> Iterator[int]:
+@dataclass(frozen=True)
+class Case:
+    """An environment, as the tests that hold for all of them need it."""
+
+    title: str  # first word of its text
+    id: str
+    module: ModuleType
+    horizon: str  # parameter with the number of periods
+    steps: int  # per period
+    fixed: dict[str, Any]
+
+    def make(self, periods: int = 4, render_mode: str | None = None, **changes: Any) -> Market:
+        """A small market of so many periods."""
+        made: Market = self.module.parallel_env(**self._options(periods, render_mode, changes))
+        return made
+
+    def aec(self, periods: int, render_mode: str | None) -> Any:
+        """The same as an AECEnv."""
+        return self.module.env(**self._options(periods, render_mode, {}))
+
+    def _options(self, periods: int, render_mode: str | None, changes: dict[str, Any]) -> dict[str, Any]:
+        return {**self.fixed, self.horizon: periods, "render_mode": render_mode, **changes}
+
+
+_LEARNED = {"num_prosumers": 3, "stage2": "learned", "stage1": "comfort"}
+_EVENING = {"num_stations": 3, "transformer_capacity_w": 40_000, "scenario": evening(3)}
+CASES = [
+    Case("TwoStageDR", "two-stage-dr", two_stage_dr, "horizon_hours", 2, _LEARNED),
+    Case("EVQuota", "ev-quota", ev_quota, "horizon_half_hours", 2, _EVENING),
+]
+every_market = pytest.mark.parametrize("case", CASES, ids=lambda case: case.title)
+
+
+def play(market: Market, steps: int, seed: int = 3) -> Iterator[int]:
     """Random play; yields after the reset and after every step."""
     rng = np.random.default_rng(7)
     market.reset(seed=seed)
@@ -37,6 +78,11 @@ def play(market: TwoStageDR, steps: int, seed: int = 3) -> Iterator[int]:
     for index in range(1, steps + 1):
         market.step(sampled_actions(market, rng))
         yield index
+
+
+def play_periods(case: Case, market: Market, periods: int) -> Iterator[int]:
+    """Random play; yields after the reset and after every period."""
+    return (index // case.steps for index in play(market, case.steps * periods) if index % case.steps == 0)
 
 
 class FakeWindow(FigureManagerBase):
@@ -88,20 +134,31 @@ def no_gui() -> Iterator[None]:
     pyplot.switch_backend(before)
 
 
-def test_pettingzoo_s_own_test(gui: type[FakeCanvas]) -> None:
+@every_market
+def test_pettingzoo_s_own_test(case: Case, gui: type[FakeCanvas]) -> None:
     """All three modes, a window included; text has its lines, pixels their type."""
-    checks = {"ansi": lambda text: "TwoStageDR" in text, "rgb_array": lambda frame: frame.shape == SIZE}
-    render_test(lambda render_mode: env(horizon_hours=6, num_prosumers=3, render_mode=render_mode), checks)
+    checks = {"ansi": lambda text: case.title in text, "rgb_array": lambda frame: frame.shape == SIZE}
+    render_test(lambda render_mode: case.aec(2, render_mode), checks)
     assert gui.draws > 0
 
 
-@pytest.mark.parametrize("name", ["additive", "battery", "everything", "one_prosumer", "one_hour", "retail"])
-def test_every_kind_of_market_draws(name: str) -> None:
+KINDS: dict[str, Callable[[str], Market]] = {
+    f"TwoStageDR-{name}": lambda mode, name=name: parallel_env(**CONFIGS[name], render_mode=mode)  # type: ignore[misc]
+    for name in ("additive", "battery", "everything", "one_prosumer", "one_hour", "retail")
+} | {
+    f"EVQuota-{name}": lambda mode, name=name: ev_quota.parallel_env(  # type: ignore[misc]
+        scenario=evening(QUOTA_CONFIGS[name]["num_stations"]), **QUOTA_CONFIGS[name], render_mode=mode
+    )
+    for name in ("discrete_overuse", "budget", "uniform", "no_capacity", "plenty", "one_station", "one_half_hour")
+}
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_every_kind_of_market_draws(kind: str) -> None:
     """No warning either: warnings are errors here."""
-    picture, text = (parallel_env(**CONFIGS[name], render_mode=mode) for mode in ("rgb_array", "ansi"))
-    steps = min(3, picture.params.horizon_hours) * picture.params.steps_per_hour
-    for _ in zip(play(picture, steps), play(text, steps), strict=True):
-        pass
+    picture, text = (KINDS[kind](mode) for mode in ("rgb_array", "ansi"))
+    for played, lines in zip(play_to(picture, 6), play_to(text, 6), strict=True):
+        assert played == lines
     frame, lines = picture.render(), text.render()
     assert isinstance(frame, np.ndarray)
     assert (frame.dtype, frame.shape) == (np.uint8, SIZE)
@@ -110,13 +167,22 @@ def test_every_kind_of_market_draws(name: str) -> None:
     assert max(map(len, lines.splitlines())) <= 100
 
 
-def test_same_state_same_bytes() -> None:
+def play_to(market: Market, steps: int) -> Iterator[int]:
+    """Random play of so many steps, or to the end."""
+    for index in play(market, steps):
+        yield index
+        if not market.agents:
+            return
+
+
+@every_market
+def test_same_state_same_bytes(case: Case) -> None:
     """However many frames were drawn before: axes that were used before leave no trace."""
-    always, seldom = (parallel_env(horizon_hours=24, stage1="comfort", render_mode="rgb_array") for _ in range(2))
+    always, seldom = (case.make(6, render_mode="rgb_array") for _ in range(2))
     frames = []
-    for index, _ in zip(play(always, 11), play(seldom, 11), strict=True):
+    for index, _ in zip(play_periods(case, always, 6), play_periods(case, seldom, 6), strict=True):
         frames.append(always.render())
-        if index in (0, 5, 11):
+        if index in (0, 3, 6):
             seldom.close()
             assert np.array_equal(frames[-1], seldom.render())  # type: ignore[arg-type]
             assert np.array_equal(frames[-1], always.render())  # type: ignore[arg-type]
@@ -125,8 +191,9 @@ def test_same_state_same_bytes() -> None:
     assert np.array_equal(always.render(), frames[0])  # type: ignore[arg-type]
 
 
-def test_a_frame_belongs_to_whoever_asked() -> None:
-    market = parallel_env(horizon_hours=4, render_mode="rgb_array")
+@every_market
+def test_a_frame_belongs_to_whoever_asked(case: Case) -> None:
+    market = case.make(render_mode="rgb_array")
     market.reset(seed=1)
     first = market.render()
     assert isinstance(first, np.ndarray)
@@ -138,28 +205,32 @@ def test_a_frame_belongs_to_whoever_asked() -> None:
     first[:] = 0
 
 
-def test_drawing_changes_nothing() -> None:
+@every_market
+def test_drawing_changes_nothing(case: Case) -> None:
     """Observations, rewards and accounts are those of a market that nobody looks at."""
-    seen, unseen = parallel_env(horizon_hours=6, render_mode="rgb_array"), parallel_env(horizon_hours=6)
-    for _ in zip(play(seen, 6), play(unseen, 6), strict=True):
+    seen, unseen = case.make(render_mode="rgb_array"), case.make()
+    for _ in zip(play(seen, 4), play(unseen, 4), strict=True):
         seen.render()
+        assert str(seen.lanes.state.to_dict()) == str(unseen.lanes.state.to_dict())
         assert torch.equal(seen.lanes.state.balances, unseen.lanes.state.balances)
         assert seen.agents == unseen.agents
 
 
-def test_only_windows_draw_by_themselves(gui: type[FakeCanvas], monkeypatch: pytest.MonkeyPatch) -> None:
+@every_market
+def test_only_windows_draw_by_themselves(case: Case, gui: type[FakeCanvas], monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[object] = []
     monkeypatch.setattr(FigureCanvasAgg, "draw", lambda canvas: drawn.append(canvas))
     for mode in ("rgb_array", "ansi", None):
-        for _ in play(parallel_env(horizon_hours=3, render_mode=mode), 3):
+        for _ in play(case.make(render_mode=mode), 3):
             pass
     assert drawn == []
-    parallel_env(horizon_hours=3, render_mode="human").reset(seed=1)
+    case.make(render_mode="human").reset(seed=1)
     assert len(drawn) == gui.draws == 1
 
 
-def test_the_first_stage_of_an_hour_shows_the_last_hour() -> None:
-    market = parallel_env(horizon_hours=4, stage2="learned", render_mode="ansi")
+@every_market
+def test_the_first_step_of_a_period_shows_the_last_period(case: Case) -> None:
+    market = case.make(render_mode="ansi")
     shown = [market.render() for _ in play(market, 6)]
     assert shown[0] == shown[1] != shown[2] == shown[3] != shown[4] == shown[5] != shown[6]
 
@@ -206,43 +277,71 @@ def test_text_of_a_long_episode_and_many_prosumers_stays_narrow() -> None:
     assert f"least {int(balances.min()) / 1e6:.3f} (prosumer_{int(balances.argmin())})" in text
 
 
-def test_modes_are_announced_and_others_refused() -> None:
-    assert TwoStageDR.metadata["render_modes"] == ["human", "rgb_array", "ansi"]
-    assert TwoStageDR.metadata["render_fps"] == RENDER_FPS
-    assert env(render_mode="ansi").render_mode == "ansi"
+@every_market
+def test_modes_are_announced_and_others_refused(case: Case) -> None:
+    metadata = case.make().metadata
+    assert metadata["render_modes"] == ["human", "rgb_array", "ansi"]
+    assert metadata["render_fps"] == RENDER_FPS
+    assert case.aec(4, "ansi").render_mode == "ansi"
     with pytest.raises(ConfigError, match="render_mode: 'video', allowed are human, rgb_array, ansi, or None"):
-        parallel_env(render_mode="video")
+        case.make(render_mode="video")
 
 
+@every_market
+def test_a_view_by_the_name_of_the_environment(case: Case) -> None:
+    """What `gridmarl render` uses: the view of a lane of any batch, whose text is that of the single run."""
+    single = case.make(render_mode="ansi")
+    entry = environment(case.id)
+    params = type(single.lanes.params).from_dict(single.lanes.params.to_dict())
+    batch = entry.load("batched")(params, single.lanes.scenario, num_envs=3, auto_reset=False)
+    view = entry.load("view")(batch, 2)
+    single.reset(seed=5, options={"lane": 2})
+    batch.reset(5)
+    view.start(batch.state)
+    rng = np.random.default_rng(1)
+    while single.agents:
+        assert view.text() == single.render()
+        actions = sampled_actions(single, rng)
+        single.step(actions)
+        batch.step(torch.from_numpy(np.array([list(actions.values())] * 3)))
+        if batch.settled is not None:
+            view.record(batch.settled)
+    assert view.text() == single.render()
+
+
+@every_market
 @pytest.mark.parametrize("mode", ["rgb_array", "ansi", "human"])
-def test_before_the_first_reset_there_is_nothing_to_show(mode: str, gui: type[FakeCanvas]) -> None:
-    market = parallel_env(render_mode=mode)
+def test_before_the_first_reset_there_is_nothing_to_show(mode: str, case: Case, gui: type[FakeCanvas]) -> None:
+    market = case.make(render_mode=mode)
     with pytest.raises(ConfigError, match=r"render: .*call reset\(\) first"):
         market.render()
     market.close()
     assert pyplot.get_fignums() == []
 
 
-def test_without_a_mode_render_warns_and_returns_none() -> None:
-    market = parallel_env(horizon_hours=2)
+@every_market
+def test_without_a_mode_render_warns_and_returns_none(case: Case) -> None:
+    market = case.make()
     market.reset(seed=0)
     with pytest.warns(UserWarning, match="without specifying any render mode"):
         assert market.render() is None
 
 
-def test_after_the_end_the_last_hour_stays() -> None:
-    market = parallel_env(horizon_hours=3, render_mode="ansi")
-    for _ in play(market, 3):
+@every_market
+def test_after_the_end_the_last_period_stays(case: Case) -> None:
+    market = case.make(3, render_mode="ansi")
+    for _ in play_periods(case, market, 3):
         pass
     assert market.agents == []
-    assert "(hour 3 of 3)" in str(market.render())
+    assert "3 of 3)" in str(market.render())
     market.close()
     market.close()
 
 
+@every_market
 @pytest.mark.usefixtures("no_gui")
-def test_no_window_without_a_gui() -> None:
-    market = parallel_env(horizon_hours=2, render_mode="human")
+def test_no_window_without_a_gui(case: Case) -> None:
+    market = case.make(render_mode="human")
     with pytest.raises(
         ConfigError, match=r"render_mode: 'human' needs a window, .*agg.* or use render_mode="
     ) as caught:
@@ -260,10 +359,11 @@ def test_no_window_where_the_toolkit_does_not_load(monkeypatch: pytest.MonkeyPat
         parallel_env(horizon_hours=2, render_mode="human").reset(seed=0)
 
 
-def test_a_window_follows_the_market_and_closes(gui: type[FakeCanvas]) -> None:
-    market = parallel_env(horizon_hours=4, stage2="learned", render_mode="human")
+@every_market
+def test_a_window_follows_the_market_and_closes(case: Case, gui: type[FakeCanvas]) -> None:
+    market = case.make(render_mode="human")
     draws = [gui.draws for _ in play(market, 8)]
-    assert draws == [1, 1, 2, 2, 3, 3, 4, 4, 5]  # one for the reset, one for each settled hour
+    assert draws == [1, 1, 2, 2, 3, 3, 4, 4, 5]  # one for the reset, one for each settled period
     assert len(pyplot.get_fignums()) == FakeWindow.shown == 1
     assert all(0 < wait <= 1 / RENDER_FPS for wait in gui.waits_s)
     assert gui.waits_s[0] == pytest.approx(1e-3)  # the first frame is not held back
@@ -273,8 +373,9 @@ def test_a_window_follows_the_market_and_closes(gui: type[FakeCanvas]) -> None:
     market.close()
 
 
-def test_a_window_that_the_user_closed_comes_back(gui: type[FakeCanvas]) -> None:
-    market = parallel_env(horizon_hours=4, render_mode="human")
+@every_market
+def test_a_window_that_the_user_closed_comes_back(case: Case, gui: type[FakeCanvas]) -> None:
+    market = case.make(render_mode="human")
     market.reset(seed=0)
     pyplot.close("all")
     market.render()
@@ -285,13 +386,15 @@ def test_a_window_that_the_user_closed_comes_back(gui: type[FakeCanvas]) -> None
 
 LOADED = """
 import sys
-import gridmarl.envs, gridmarl.envs.two_stage_dr.env, gridmarl.envs.two_stage_dr.render, gridmarl.envs.rendering.curves
-from gridmarl.envs.two_stage_dr.env import parallel_env
+import gridmarl.envs, gridmarl.envs.rendering.curves, gridmarl.envs.rendering.auction
+from gridmarl.envs.ev_quota import env as ev_quota
+from gridmarl.envs.two_stage_dr import env as two_stage_dr
 for mode in ("ansi", "rgb_array"):
-    market = parallel_env(horizon_hours=2, num_prosumers=2, render_mode=mode)
-    market.reset(seed=0)
-    market.render()
-    print(mode, "matplotlib" in sys.modules, "matplotlib.pyplot" in sys.modules)
+    for module in (two_stage_dr, ev_quota):
+        market = module.parallel_env(render_mode=mode)
+        market.reset(seed=0)
+        market.render()
+        print(mode, "matplotlib" in sys.modules, "matplotlib.pyplot" in sys.modules)
 """
 
 
@@ -299,4 +402,4 @@ def test_matplotlib_is_loaded_by_the_first_picture_and_pyplot_by_windows_only() 
     shown = subprocess.run(
         [sys.executable, "-c", LOADED], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
     ).stdout
-    assert shown.splitlines() == ["ansi False False", "rgb_array True False"]
+    assert shown.splitlines() == ["ansi False False"] * 2 + ["rgb_array True False"] * 2
