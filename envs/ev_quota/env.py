@@ -50,6 +50,7 @@ v0: first version.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from pettingzoo import AECEnv
@@ -60,6 +61,7 @@ from gridmarl.envs.ev_quota.batched import ENV_ID, BatchedEVQuota
 from gridmarl.envs.ev_quota.params import EVQuotaParams
 from gridmarl.envs.ev_quota.render import view_of
 from gridmarl.envs.ev_quota.scenario import EVScenario
+from gridmarl.ledger.half_hour import HalfHourRecord
 
 
 class EVQuota(ParallelMarket[BatchedEVQuota]):
@@ -68,14 +70,22 @@ class EVQuota(ParallelMarket[BatchedEVQuota]):
     Args:
         scenario: sessions and conventional load; None: the calibrated default.
         render_mode: "human", "rgb_array", "ansi", or None; ConfigError for any other.
+        on_hour: called with each settled half hour's record (the ledger's input).
         **params: fields of `EVQuotaParams`; unknown ones raise ConfigError.
     """
 
     metadata: ClassVar[dict[str, Any]] = metadata(ENV_ID)
 
-    def __init__(self, scenario: EVScenario | None = None, *, render_mode: str | None = None, **params: Any) -> None:
+    def __init__(
+        self,
+        scenario: EVScenario | None = None,
+        *,
+        render_mode: str | None = None,
+        on_hour: Callable[[HalfHourRecord], object] | None = None,
+        **params: Any,
+    ) -> None:
         self.params = EVQuotaParams.from_dict(params)
-        lanes = BatchedEVQuota(self.params, scenario, auto_reset=False)
+        lanes = BatchedEVQuota(self.params, scenario, auto_reset=False, on_hour=on_hour)
         super().__init__(lanes, view_of(lanes), render_mode)
 
 

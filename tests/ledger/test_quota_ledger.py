@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import random
 from collections import Counter
 from dataclasses import replace
+from struct import pack, unpack
 
 import pytest
+from blake3 import blake3
 
 from gridmarl.consensus import candidates_of
 from gridmarl.ledger import LaneChains, LedgerReader, QuotaRules, prove, verify, verify_bytes, write_ledger
@@ -20,8 +23,10 @@ from tests.ledger.builders import (
     SEALINGS,
     SMALL_QUOTA,
     complete,
+    file_bytes,
     honest_blocks,
     honest_file,
+    honest_trailer,
     keys_of,
     read_blocks,
     records_of,
@@ -33,6 +38,7 @@ from tests.ledger.builders import (
 from tests.oracles.quota_play import QuotaPlay, quota_records
 
 PLAY = QuotaPlay(N=4, T=12)
+GOLDEN = (3374, "c949f1e7976bff7709cfabfb95d7bbda50457649de131e1031b7f39f45f57f5a")
 AUCTIONS = ("pairwise", "uniform", "marginal_pair")
 VARIANTS = {
     "overuse": {},
@@ -72,6 +78,12 @@ def test_the_plays_have_everything():
         for seed in (1, 2):
             totals.update(verify_bytes(honest_file(PLAY.variant(auction=auction), seed, episodes=2)).energy_totals)
     assert min(totals.values()) > 0
+
+
+def test_the_bytes_of_a_file_do_not_change():
+    """Files written today must verify tomorrow: a change of this hash is a new version of the format."""
+    data = honest_file(SMALL_QUOTA, gridmarl_version="0", scenario="golden")
+    assert (len(data), blake3(data).hexdigest()) == GOLDEN
 
 
 def test_lanes_are_sealed_as_each_by_itself():
@@ -247,3 +259,36 @@ def test_a_file_cut_short_verifies_up_to_its_last_whole_block():
     block = 256 + 64 * 7 + 64 * 10
     verdict = verify_bytes(data[: -112 - block // 2])
     assert (verdict.ok, verdict.blocks, verdict.error.block) == (False, 1, 1)
+
+
+def test_any_words_in_any_record_end_in_a_located_verdict():
+    """Words of all sizes, every hash computed again: no crash, and what verifies is another history."""
+    rng, (rules, sealed) = random.Random(7), honest_blocks(PLAY, 4)
+    blocks, honest, lawful = [each.block for each in sealed], verify_bytes(honest_file(PLAY, 4)), 0
+    extremes = (-(1 << 63), (1 << 63) - 1, -1, 0, 1, 1 << 32, 10**8, 10**18)
+    for _ in range(400):
+        height, section = rng.randrange(len(blocks)), rng.choice(("inputs", "inputs", "transactions"))
+        words = list(unpack(f"<{len(getattr(blocks[height], section)) // 8}q", getattr(blocks[height], section)))
+        for _ in range(rng.choice((1, 1, 3))):
+            at = rng.randrange(len(words))
+            words[at] = rng.choice((rng.choice(extremes), rng.randint(-(1 << 63), (1 << 63) - 1), words[at] ^ 1))
+        forged = list(blocks)
+        forged[height] = blocks[height]._replace(**{section: pack(f"<{len(words)}q", *words)})
+        verdict = verify_bytes(rehashed(rules, forged))
+        if verdict.ok:
+            lawful += forged != blocks
+            assert (verdict.head == honest.head) == (forged == blocks)
+            continue
+        assert verdict.error.block == height
+        assert verdict.error.section in ("inputs", "transactions", "header")
+        assert verdict.error.section != section or verdict.error.field is not None
+    assert lawful > 0  # the margin as it came, an order that does not trade
+
+
+@pytest.mark.parametrize("changes", [{"num_stations": 100_000}, {"num_stations": 2, "lane": 5}])
+def test_a_genesis_that_claims_more_makes_no_work(changes):
+    rules = QuotaRules(**PLAY.rules(**{"initial_balances": (0,) * (changes["num_stations"] + 1)} | changes))
+    _, sealed = honest_blocks(PLAY, 4)
+    verdict = verify_bytes(file_bytes(rules, [each.block for each in sealed], honest_trailer(sealed)))
+    assert not verdict.ok
+    assert verdict.error.block == 0 or verdict.error.section == "trailer"

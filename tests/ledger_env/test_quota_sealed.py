@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from gridmarl.envs.ev_quota.batched import BatchedEVQuota, LedgerLevel
+from gridmarl.envs.ev_quota.env import EVQuota
 from gridmarl.envs.ev_quota.rules import quota_rules
 from gridmarl.errors import ConfigError
 from gridmarl.ledger import HalfHourRecord, LaneChains, LedgerWriter, verify, write_ledger
@@ -88,6 +89,22 @@ def test_levels_play_the_same_game_and_sealed_is_a_chain_of_the_records() -> Non
     assert (sealed.chains.height, sealed.chains.heads) == (11, chains.heads)
     sealed.reset(2)
     assert sealed.chains.height == 0
+
+
+def test_pettingzoo_half_hours_are_the_same_blocks() -> None:
+    """The `on_hour` of the PettingZoo interface hands over what the batched one does."""
+    env = batched("default", 1)
+    rules = env.ledger_rules(SEED)
+    one, other = LaneChains(rules, [0]), LaneChains(rules, [0])
+    market = EVQuota(env.scenario, on_hour=one.append, **CONFIGS["default"])
+    market.reset(seed=SEED)
+    env.on_hour = other.append
+    env.reset(SEED)
+    while market.agents:
+        market.step({name: [0.25, -0.5, 0.0, 1.0] for name in market.agents})
+        env.step(torch.tensor([[[0.25, -0.5, 0.0, 1.0]] * 4]))
+    assert one.heads == other.heads
+    assert one.height == 10
 
 
 def test_resume_continues_the_chains() -> None:
