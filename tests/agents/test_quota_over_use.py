@@ -98,6 +98,22 @@ def test_the_rule(rate: int) -> None:
     assert (elastic_over > 0) == (rate < 43_000), "the tariff rises by no more than 43 token/kWh"
 
 
+def test_elastic_energy_comes_after_urgent_energy_only() -> None:
+    """Where an urgent Wh is worth less than the penalty, and an elastic one more, nothing beyond the quota pays."""
+    env = market(20_000, value_low_utok_per_wh=0, value_high_utok_per_wh=10_000, unserved_utok_per_wh=0)
+    short_ones = over_used = 0
+    for played, _, later in play(env, over_user(env, 20_000)):
+        own, quota = played.situation, played.declared.quota_wh
+        short = own.urgent_wh > quota
+        tempting = short & (later - played.tariff > 20_000) & (own.possible_wh > quota)
+        short_ones += int(tempting.sum())
+        beyond = (played.used_wh - played.quota_wh).clamp(min=0)
+        assert not bool(beyond[short].any())
+        over_used += int(beyond.sum())
+    assert short_ones > 0
+    assert over_used > 0
+
+
 @pytest.mark.parametrize("rate", [0, 100_000, 300_000, 450_000])
 def test_in_no_half_hour_it_is_worse_off_than_without_it(rate: int) -> None:
     """Against keeping to the quota of the allocation: an urgent Wh counts with value, cost of not serving and tariff,

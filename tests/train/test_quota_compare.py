@@ -17,7 +17,7 @@ from gridmarl.envs.ev_quota.scenario import ev_scenario
 from gridmarl.train.quota import alone
 from gridmarl.train.quota.episode import coordinate, play_day
 from gridmarl.train.quota.market import HeldOut, QuotaMarket
-from gridmarl.train.quota.over_use import highest_worth, learned_rates, over_use_table, rate_grid
+from gridmarl.train.quota.over_use import highest_worth, learned_rates, over_use_row, over_use_table, rate_grid
 from gridmarl.train.quota.rows import deviations, played_row, policy_of
 from tests.train.command_line import gridmarl, strict_json
 
@@ -203,6 +203,8 @@ def test_over_use_against_the_penalty_rate() -> None:
         env = held.batched(LANES, overuse=True, penalty_rate_utok_per_wh=rate)
         episode = play_day(env, policy_of(env, "quota_over_use", penalty_rate_utok_per_wh=rate), 3)
         assert bool(episode.over_used_wh.any()) == over_used
+        row = over_use_row("over-use", rate, episode)
+        assert row.dso_income_tok == pytest.approx(float(env.state.balances[-1].sum()) / 1e6 / LANES)
 
 
 def test_rates_that_are_tried() -> None:
