@@ -15,11 +15,11 @@ class OutsideOption:
     """Takes off the reward what observation fields say is there anyway, where the environment has them. Two of them:
 
     * `outside_option_tok`: what a prosumer would have earned without a market. It is subtracted.
-    * `waiting_value`: the value of what could still be delivered, and `arrived_value`, of it, what came with the last
-      step. The reward gets `waiting(next) - arrived(next) - waiting(now)`: what is delivered then counts nothing, what
-      is lost counts against the agent. Without a discount that changes all returns of an episode by the same amount.
-      With one, costs that come later weigh less, where before gains that come later did: delivering at a better time is
-      no longer worth less than delivering at once.
+    * `waiting_value`: what there is still to gain, less what is sure to be lost, and `arrived_value`: what came to it
+      with the last step. The reward gets `waiting(next) - arrived(next) - waiting(now)`: what is delivered then counts
+      nothing, and what is missed counts against the agent at once, not when it shows. Without a discount that changes
+      all returns of an episode by the same amount. With one, costs that come later weigh less, where before gains that
+      come later did: delivering at a better time is no longer worth less than delivering at once.
 
     Args:
         mode: "subtract": exact if no action changes later values of `outside_option_tok` and `arrived_value`;

@@ -14,6 +14,7 @@ from gridmarl.envs.ev_quota.params import EVQuotaParams
 from gridmarl.envs.ev_quota.state import Situation, State
 from gridmarl.preferences import floor_div
 from gridmarl.protocols import ObservationField
+from gridmarl.scenarios.ev_demand import lost_wh
 from gridmarl.units import MAX_BOOK_WH, MAX_PRICE_UTOK_PER_WH, PERMILLE, UTOK_PER_TOKEN
 
 _PRICE_SCALE = 2.0**-16
@@ -37,7 +38,7 @@ def _flag(name: str, meaning: str) -> ObservationField:
 
 
 def _tokens(name: str, meaning: str) -> ObservationField:
-    return ObservationField(name, "token", _TOKEN_SCALE, 0.0, 2.0**24 * _TOKEN_SCALE, meaning)
+    return ObservationField(name, "token", _TOKEN_SCALE, -(2.0**24) * _TOKEN_SCALE, 2.0**24 * _TOKEN_SCALE, meaning)
 
 
 def _half_hours(name: str, meaning: str) -> ObservationField:
@@ -66,7 +67,7 @@ FIELDS: tuple[ObservationField, ...] = (
     _price(
         "later_tariff", "private: lowest tariff of later half hours before its first vehicle leaves; else this one's"
     ),
-    _tokens("waiting_value", "private: value of what they still want"),
+    _tokens("waiting_value", "private: value of what they can still get, less the cost of what they can no longer get"),
     _tokens(
         "arrived_value", "private, not declared yet: of it, that of vehicles that came with this half hour; else 0"
     ),
@@ -92,11 +93,17 @@ def later_tariff(state: State, half_hour: int) -> Tensor:
     return torch.take(lowest, reach)
 
 
-def waiting_value(state: State, half_hour: int, *, arrived: bool = False) -> Tensor:
-    """`[N, E]` whole tokens: value of what vehicles that are plugged in still want; or of those that just came."""
-    came = state.sessions.arrival == half_hour if arrived else state.sessions.arrival <= half_hour
-    here = came & (state.sessions.departure > half_hour)
-    return floor_div((state.remaining_wh * state.sessions.value * here).sum(0), UTOK_PER_TOKEN)
+def waiting_value(params: EVQuotaParams, state: State, half_hour: int, *, arrived: bool = False) -> Tensor:
+    """`[N, E]` whole tokens: what vehicles that are plugged in, or just came, are still good for.
+
+    The value of what they can still get, less the cost of what they leave without even at full power from now on.
+    """
+    sessions, wanted = state.sessions, state.remaining_wh
+    came = sessions.arrival == half_hour if arrived else sessions.arrival <= half_hour
+    here = came & (sessions.departure > half_hour)
+    lost = lost_wh(wanted, sessions.departure, sessions.max_power_w, half_hour)
+    worth = (wanted - lost) * sessions.value - lost * params.unserved_utok_per_wh
+    return floor_div((worth * here).sum(0), UTOK_PER_TOKEN)
 
 
 def most_declared(params: EVQuotaParams, own: Situation) -> Tensor:
@@ -136,8 +143,8 @@ def observe(params: EVQuotaParams, state: State, scales: Tensor) -> Tensor:
         own.urgent_value,
         own.elastic_value,
         later_tariff(state, now),
-        waiting_value(state, state.half_hour),
-        waiting_value(state, state.half_hour, arrived=True) if after is None else zero,
+        waiting_value(params, state, state.half_hour),
+        waiting_value(params, state, state.half_hour, arrived=True) if after is None else zero,
         most_declared(params, own),
         zero if after is None else after.declared_wh,
         zero if after is None else after.quota_wh,

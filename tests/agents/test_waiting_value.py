@@ -11,6 +11,7 @@ from gridmarl.envs.ev_quota.batched import BatchedEVQuota
 from gridmarl.envs.ev_quota.params import EVQuotaParams
 from gridmarl.envs.ev_quota.scenario import ev_scenario
 from gridmarl.protocols import AgentContext
+from gridmarl.scenarios.ev_demand import lost_wh
 from gridmarl.units import UTOK_PER_TOKEN
 
 LANES, STATIONS = 3, 4
@@ -51,8 +52,10 @@ def play(env: BatchedEVQuota, shaped: OutsideOption, seed: int) -> tuple[Tensor,
 def test_what_is_taken_off_a_day_is_the_value_of_its_vehicles_whatever_is_done() -> None:
     env = market()
     env.reset(5)
-    sessions = env.state.sessions
-    value = ((env.state.remaining_wh * sessions.value).sum(0) / UTOK_PER_TOKEN).T
+    state = env.state
+    lost = lost_wh(state.remaining_wh, state.sessions.departure, state.sessions.max_power_w, state.sessions.arrival)
+    value = (state.remaining_wh - lost) * state.sessions.value - lost * env.params.unserved_utok_per_wh
+    value = (value.sum(0) / UTOK_PER_TOKEN).T
     assert float(value.min()) > 1_000
     taken: list[Tensor] = []
     for seed in range(3):
@@ -64,11 +67,11 @@ def test_what_is_taken_off_a_day_is_the_value_of_its_vehicles_whatever_is_done()
         torch.testing.assert_close(taken[-1], taken[0], atol=TOKENS, rtol=0.0)
 
 
-def test_delivering_counts_nothing_and_leaving_unserved_counts_the_value() -> None:
+def test_delivering_counts_nothing_and_missing_counts_at_once() -> None:
     env = market()
     shaped = shaping(env, "subtract")
     generator = torch.Generator().manual_seed(0)
-    observation, ended, lost = env.reset(5), False, 0
+    observation, ended, missed = env.reset(5), False, 0
     while not ended:
         before = env.state
         step = env.step(torch.randint(45, (LANES, STATIONS), generator=generator))
@@ -78,30 +81,34 @@ def test_delivering_counts_nothing_and_leaving_unserved_counts_the_value() -> No
         if env.settled is None:
             assert bool((reward == step.reward).all())  # nothing comes or goes between declaring and trading
         elif not ended:
-            leaving = before.sessions.departure == env.settled.half_hour + 1
-            rest = (before.remaining_wh - env.settled.delivered_wh) * leaving * before.sessions.value
-            lost += int((rest > 0).sum())
-            kept = env.settled.received_utok - env.settled.unserved_utok - rest.sum(0)
-            torch.testing.assert_close(reward, (kept / UTOK_PER_TOKEN).T.float(), atol=2.0, rtol=0.0)
-    assert lost > 10
+            now, (arrival, departure, power, value) = env.settled.half_hour, before.sessions
+            after = before.remaining_wh - env.settled.delivered_wh
+            here = (arrival <= now) & (departure > now)
+            lost = (
+                lost_wh(after, departure, power, now + 1) - lost_wh(before.remaining_wh, departure, power, now)
+            ) * here
+            missed += int((lost > 0).sum())
+            cost = (lost * (value + env.params.unserved_utok_per_wh)).sum(0)
+            kept = (env.settled.received_utok - cost) / UTOK_PER_TOKEN
+            torch.testing.assert_close(reward, kept.T.float(), atol=2.0, rtol=0.0)
+    assert missed > 10
 
 
 def test_the_fields_show_the_state_and_arrivals_in_the_first_step_only() -> None:
     env = market()
-    observation, seen = env.reset(5), 0
+    observation, seen, doomed = env.reset(5), 0, 0
     for index in range(60):
-        state = env.state
-        now = state.half_hour
-        for name, came in (
-            ("waiting_value", state.sessions.arrival <= now),
-            ("arrived_value", (state.sessions.arrival == now) & (index % 2 == 0)),
-        ):
-            here = came & (state.sessions.departure > now)
-            worth = (state.remaining_wh * state.sessions.value * here).sum(0) // UTOK_PER_TOKEN
-            assert torch.equal(field(env, observation, name), worth.T.float()), name
-            seen += int((worth > 0).sum())
-        observation = env.step(torch.full((LANES, STATIONS), index % 45)).observation
-    assert seen > 200
+        now, left, (arrival, departure, power, value) = env.state.half_hour, env.state.remaining_wh, env.state.sessions
+        for name, came in (("waiting_value", arrival <= now), ("arrived_value", (arrival == now) & (index % 2 == 0))):
+            possible = torch.minimum(left, power // 2 * (departure - now).clamp(min=0))
+            worth = possible * value - (left - possible) * env.params.unserved_utok_per_wh
+            total = (worth * (came & (departure > now))).sum(0) // UTOK_PER_TOKEN
+            assert torch.equal(field(env, observation, name), total.T.float()), name
+            seen += int((total > 0).sum())
+            doomed += int((total < 0).sum())
+        observation = env.step(torch.full((LANES, STATIONS), index % 45 // 3 * 3)).observation
+    assert seen > 100
+    assert doomed > 5
 
 
 @pytest.mark.parametrize(("mode", "weight"), [("ignore", 0.0), ("potential", 1.0)])

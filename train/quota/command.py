@@ -14,7 +14,6 @@ from gridmarl.envs.ev_quota.batched import BatchedEVQuota
 from gridmarl.protocols import Agent
 from gridmarl.train.config import TrainConfig
 from gridmarl.train.loop import build_agent, train
-from gridmarl.train.options import parse_settings
 from gridmarl.train.quota.episode import QuotaEpisode, play_day
 from gridmarl.train.quota.figure import load_figure, over_use_figure
 from gridmarl.train.quota.market import NO_TRADE, HeldOut, QuotaMarket
@@ -26,6 +25,7 @@ from gridmarl.train.quota.rows import (
     deviations,
     policy_of,
 )
+from gridmarl.train.quota.settings import agent_options
 from gridmarl.train.quota.tables import deviations_table, print_over_use, print_rows, write_rows
 from gridmarl.train.run_folder import describe_run, write_json
 from gridmarl.train.stage_bar import stage_bar
@@ -142,7 +142,7 @@ def _training(options: Compare, market: QuotaMarket) -> tuple[BatchedEVQuota, Tr
         device=options.device,
         checkpoint_interval=max(1, options.train_steps // 4),
         log_interval=max(lanes, options.train_steps // 40),
-        agent_options=parse_settings(options.agent_set),
+        agent_options=agent_options("dqn", options.agent_set),
         env_options=rules.to_dict(),
         progress=options.progress,
     )

@@ -17,7 +17,6 @@ from gridmarl.protocols import Agent
 from gridmarl.train.figures import learning_curve
 from gridmarl.train.logging_ import read_metrics
 from gridmarl.train.loop import TrainProgress, TrainResult, build_agent, train
-from gridmarl.train.options import parse_settings
 from gridmarl.train.quota.market import ENV, HeldOut, QuotaMarket
 from gridmarl.train.quota.rows import QuotaRow
 from gridmarl.train.quota.sealed import (
@@ -27,6 +26,7 @@ from gridmarl.train.quota.sealed import (
     training_ledger,
     training_level,
 )
+from gridmarl.train.quota.settings import agent_options
 from gridmarl.train.quota.tables import print_rows, write_rows
 from gridmarl.train.run_folder import describe_run, write_json
 from gridmarl.train.tables import results_console
@@ -167,7 +167,7 @@ def _prepare(options: Train, market: QuotaMarket, seed: int) -> QuotaRun:
         eval_interval=options.eval_every,
         eval_seed=VALIDATION_SEED,
         checkpoint_interval=options.checkpoint_every,
-        agent_options=parse_settings(options.agent_set),
+        agent_options=agent_options(options.agent, options.agent_set),
         env_options=market.params.to_dict(),
         progress=options.progress,
         scenario={"name": market.scenario.name},

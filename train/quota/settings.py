@@ -1,0 +1,25 @@
+"""How learners are set up for EVQuota where nothing else is said; the reasons are in docs/ev-quota.md, "Learning"."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from gridmarl.train.options import parse_settings
+
+LEARNING: dict[str, dict[str, Any]] = {
+    "dqn": {"discount": 0.99, "n_step": 10, "loss": "mse"},
+    "ppo": {"discount": 0.99},
+    "mappo": {"discount": 0.99},
+}
+"""By agent: its options that differ from its own defaults. A day has 96 steps, and a vehicle may wait for most of them;
+what it leaves without is rare and costs much, which Huber's loss would make light of."""
+
+
+def agent_options(agent: str, settings: Sequence[str]) -> dict[str, Any]:
+    """Options of an agent in this environment; `settings` (`name=value`) win.
+
+    Raises:
+        ConfigError: a setting that is not `name=value`, or set twice.
+    """
+    return {**LEARNING.get(agent, {}), **parse_settings(settings)}
