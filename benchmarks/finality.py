@@ -10,7 +10,6 @@ docs/performance.md's planner, solved once: prices and homes are the same in all
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import throughput
+from benchmarks.provenance import RESULTS, provenance, rounded, write_csv
 from gridmarl.agents.registry import make_agent
 from gridmarl.consensus import Network
 from gridmarl.envs.two_stage_dr.batched import BatchedTwoStageDR
@@ -34,7 +33,7 @@ from gridmarl.train.planning import Benchmarks, plan_benchmarks
 from gridmarl.train.rollout import Episode, play
 from gridmarl.units import UTOK_PER_TOKEN
 
-RESULTS = throughput.ROOT / "benchmarks" / "results" / "finality-cpu.csv"
+OUTPUT = RESULTS / "finality-cpu.csv"
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class Options:
     interest_ppm: int = 20
     """For an hour; 20 are some 19 % a year."""
     seed: int = 0
-    output: Path = RESULTS
+    output: Path = OUTPUT
     quick: bool = False
     """A day in few lanes, to see that it works."""
 
@@ -171,21 +170,6 @@ def outcomes(options: Options) -> Iterator[Outcome]:
                 yield replace(played[lag], mechanism=mechanism)
 
 
-def write_csv(options: Options, rows: list[Outcome], arguments: list[str]) -> None:
-    """One line per row, provenance in every line; empty: no limit, or not defined."""
-    origin = throughput.provenance(throughput.Options(seed=options.seed), [])
-    origin["command"] = " ".join(["python -m benchmarks.finality", *arguments])
-    lines = [
-        {name: round(value, 6) if isinstance(value, float) else value for name, value in vars(row).items()} | origin
-        for row in rows
-    ]
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    with options.output.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
-
-
 def show(rows: list[Outcome]) -> None:
     """A table on the terminal; mechanisms of one lag share a line."""
     print(f"{rows[0].lanes} episodes of {rows[0].hours} h, truthful prosumers; means per prosumer in token")
@@ -227,7 +211,8 @@ def main(options: Options, arguments: list[str]) -> list[Outcome]:
     if options.quick:
         options = replace(options, lanes=2, hours=24, balances_tok=(0, 500), credits_tok=(0, None))
     rows = list(outcomes(options))
-    write_csv(options, rows, arguments)
+    origin = provenance("finality", arguments, seed=options.seed)
+    write_csv(options.output, [rounded(row, 6) for row in rows], origin)
     show(rows)
     return rows
 

@@ -4,12 +4,11 @@ One hash per lane (`per_lane`: the section root of each lane's block) or one for
 part padded to a subtree, the joined root). Routes take the layout that suits them: the package bytes with a lane's
 records side by side, tensors words with lanes last. Warm-up first (compiling included); the median over repeats.
 
-    python benchmarks/hashing.py   # some minutes; writes benchmarks/results/hashing-cpu.csv
+    python -m benchmarks.hashing   # some minutes; writes benchmarks/results/hashing-cpu.csv
 """
 
 from __future__ import annotations
 
-import csv
 import statistics
 import sys
 import time
@@ -26,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks import throughput
+from benchmarks.provenance import RESULTS, provenance, rounded, write_csv
 from gridmarl.envs.two_stage_dr.compiled import missing_compiler
 from gridmarl.ledger.blake3_compress import Compress, compiled_compress, compress
 from gridmarl.ledger.blake3_tensors import blake3_batch, subtree_root, subtree_values
@@ -152,22 +151,9 @@ def rates(options: Options) -> Iterator[Rate]:
         torch.set_num_threads(before)
 
 
-def write_csv(path: Path, rows: list[Rate], origin: dict[str, object]) -> None:
-    """One line per rate, provenance in every line."""
-    lines = [
-        {
-            **{name: round(value, 6) if isinstance(value, float) else value for name, value in vars(row).items()},
-            "records_per_s": round(row.records_per_s),
-            "gb_per_s": round(row.gb_per_s, 3),
-            **origin,
-        }
-        for row in rows
-    ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
+def columns(row: Rate) -> dict[str, Any]:
+    """A row of the CSV."""
+    return rounded(row, 6) | {"records_per_s": round(row.records_per_s), "gb_per_s": round(row.gb_per_s, 3)}
 
 
 def show(rows: list[Rate], origin: dict[str, object]) -> None:
@@ -186,12 +172,11 @@ def main(options: Options, arguments: list[str]) -> list[Rate]:
     """Measure, write, show."""
     if options.quick:
         options = replace(options, lanes=(4,), prosumers=3, threads=(1,), repeats=1, compiled=False)
-    origin = throughput.provenance(throughput.Options(seed=options.seed, device=options.device), arguments)
-    origin["command"] = str(origin["command"]).replace("benchmarks/throughput.py", "benchmarks/hashing.py")
+    origin = provenance("hashing", arguments, seed=options.seed, device=options.device)
     origin["threads"] = "as threads_used"
     rows = list(rates(options))
     name = f"hashing-{torch.device(options.device).type}.csv"
-    write_csv(options.output or throughput.ROOT / "benchmarks" / "results" / name, rows, origin)
+    write_csv(options.output or RESULTS / name, [columns(row) for row in rows], origin)
     show(rows, origin)
     return rows
 

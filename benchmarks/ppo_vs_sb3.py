@@ -16,8 +16,6 @@ the gradient steps, to be compared with the native update.
 
 from __future__ import annotations
 
-import csv
-import shlex
 import statistics
 import sys
 import time
@@ -34,14 +32,13 @@ from rich.table import Table
 from stable_baselines3 import PPO as SB3PPO
 from torch import nn
 
-from benchmarks import throughput
+from benchmarks.provenance import RESULTS, provenance, rounded, write_csv
 from gridmarl.agents.compiling import missing_compiler
 from gridmarl.agents.ppo import PPO
 from gridmarl.envs.adapters.sb3 import SB3VecEnv
 from gridmarl.envs.two_stage_dr.batched import BatchedTwoStageDR
 from gridmarl.protocols import AgentContext, BatchedEnv, Transition
 
-RESULTS = throughput.ROOT / "benchmarks" / "results"
 DISCOUNT, GAE_LAMBDA, LEARNING_RATE = 0.9, 0.9, 1e-3
 MODULES = {"tanh": nn.Tanh, "relu": nn.ReLU}
 
@@ -243,19 +240,6 @@ def _contenders(options: Options, width: int, batch_size: int) -> dict[str, Call
     return {**found, "products": everything, "gradient_products": learn}
 
 
-def write_csv(path: Path, rows: Sequence[Any], arguments: list[str]) -> None:
-    """One line per row, provenance in every line."""
-    origin = throughput.provenance(throughput.Options(), [])
-    origin["command"] = shlex.join(["python", "-m", "benchmarks.ppo_vs_sb3", *arguments])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    own = [{name: round(v, 3) if isinstance(v, float) else v for name, v in vars(row).items()} for row in rows]
-    lines = [origin | line for line in own]  # a race has a seed of its own
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [*own[0], *(name for name in origin if name not in own[0])], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
-
-
 def show(rows: Sequence[Any], columns: Sequence[str], title: str) -> None:
     """A table on the terminal."""
     table = Table(*columns, title=title)
@@ -269,12 +253,13 @@ def main(options: Options, arguments: list[str]) -> list[Any]:
     """Measure, write, show."""
     if options.threads:
         torch.set_num_threads(options.threads)
+    origin = provenance("ppo_vs_sb3", arguments)
     title = f"{options.lanes} lanes, {torch.get_num_threads()} threads"
     if options.time_to_share:
         from benchmarks.time_to_share import COLUMNS, races
 
         found: list[Any] = list(races(options))
-        write_csv(options.output or RESULTS / "ppo-time-to-share-cpu.csv", found, arguments)
+        write_csv(options.output or RESULTS / "ppo-time-to-share-cpu.csv", [rounded(row, 3) for row in found], origin)
         show(found, COLUMNS, title)
         return found
     found = []
@@ -282,7 +267,7 @@ def main(options: Options, arguments: list[str]) -> list[Any]:
         for batch_size in options.batch_sizes:
             found += rates(options, width, batch_size)
             print(f"width {width}, {batch_size} rows: done", file=sys.stderr, flush=True)
-    write_csv(options.output or RESULTS / "ppo-cpu.csv", found, arguments)
+    write_csv(options.output or RESULTS / "ppo-cpu.csv", [rounded(row, 3) for row in found], origin)
     columns = ("contender", "width", "batch_rows", "steps_per_s", "times_sb3", "of_products")
     show(found, (*columns, "update_of_gradient_products"), f"{title}, {options.activation}")
     return found

@@ -10,7 +10,6 @@ are packed by torch and, where it is installed, by numba. Hours are random numbe
 
 from __future__ import annotations
 
-import csv
 import statistics
 import sys
 from collections.abc import Callable, Iterator
@@ -27,7 +26,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks import hashing, throughput
+from benchmarks import hashing
+from benchmarks.provenance import RESULTS, provenance, rounded, write_csv
 from gridmarl.envs.two_stage_dr.compiled import missing_compiler
 from gridmarl.ledger.batch import BatchChain, BatchRoots
 from gridmarl.ledger.batch_verify import pieces
@@ -197,24 +197,14 @@ def rates(options: Options) -> Iterator[Rate]:
         torch.set_num_threads(before)
 
 
-def write_csv(path: Path, rows: list[Rate], origin: dict[str, object]) -> None:
-    """One line per rate, provenance in every line."""
-    lines = [
-        {
-            **{name: round(value, 6) if isinstance(value, float) else value for name, value in vars(row).items()},
-            "ns_per_record": round(row.ns_per_record, 2),
-            "fastest_ns_per_record": round(row.fastest_ns_per_record, 2),
-            "records_per_s": round(row.records / row.seconds),
-            "gb_per_s": round(RECORD_BYTES * row.records / row.seconds / 1e9, 3),
-            **origin,
-        }
-        for row in rows
-    ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
+def columns(row: Rate) -> dict[str, Any]:
+    """A row of the CSV."""
+    return rounded(row, 6) | {
+        "ns_per_record": round(row.ns_per_record, 2),
+        "fastest_ns_per_record": round(row.fastest_ns_per_record, 2),
+        "records_per_s": round(row.records / row.seconds),
+        "gb_per_s": round(RECORD_BYTES * row.records / row.seconds / 1e9, 3),
+    }
 
 
 def show(rows: list[Rate], origin: dict[str, object]) -> None:
@@ -235,12 +225,11 @@ def main(options: Options, arguments: list[str]) -> list[Rate]:
     """Measure, write, show."""
     if options.quick:
         options = replace(options, lanes=(4,), prosumers=3, threads=(1,), repeats=1, compiled=False)
-    origin = throughput.provenance(throughput.Options(seed=options.seed, device=options.device), arguments)
-    origin["command"] = str(origin["command"]).replace("benchmarks/throughput.py", "-m benchmarks.sealing")
+    origin = provenance("sealing", arguments, seed=options.seed, device=options.device)
     origin["threads"] = "as threads_used"
     rows = list(rates(options))
     name = f"sealing-{torch.device(options.device).type}.csv"
-    write_csv(options.output or throughput.ROOT / "benchmarks" / "results" / name, rows, origin)
+    write_csv(options.output or RESULTS / name, [columns(row) for row in rows], origin)
     show(rows, origin)
     return rows
 

@@ -4,23 +4,17 @@ Random actions, prepared beforehand; whole episodes, so that automatic resets co
 included); the median over repeats. One agent-step is one prosumer's part in one hour of one lane: bid, clearing,
 rescheduling, settlement, next hour's draws and observation.
 
-    python benchmarks/throughput.py                # some minutes; writes benchmarks/results/throughput-cpu.csv
-    python benchmarks/throughput.py --device cuda  # throughput-cuda.csv
+    python -m benchmarks.throughput                # some minutes; writes benchmarks/results/throughput-cpu.csv
+    python -m benchmarks.throughput --device cuda  # throughput-cuda.csv
 """
 
 from __future__ import annotations
 
-import csv
-import os
-import platform
-import shlex
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,12 +24,12 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.provenance import RESULTS, provenance, rounded, write_csv
 from gridmarl.envs.two_stage_dr.batched import BatchedTwoStageDR, LedgerLevel
 from gridmarl.envs.two_stage_dr.compiled import missing_compiler
 from gridmarl.envs.two_stage_dr.env import parallel_env
 from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
 
-ROOT = Path(__file__).resolve().parent.parent
 PREPARED = 8  # different action tensors, used in turn
 Mode = Literal["eager", "compiled"]
 
@@ -188,60 +182,6 @@ def rates(options: Options) -> Iterator[Rate]:
             yield from batched_rates(options, mode, lanes)
 
 
-def provenance(options: Options, arguments: list[str]) -> dict[str, object]:
-    """What a figure needs beside it to be repeated."""
-    device = torch.device(options.device)
-    return {
-        "seed": options.seed,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "threads": torch.get_num_threads(),
-        "cores": os.cpu_count(),
-        "cpu": _cpu_model(),
-        "load_before": round(os.getloadavg()[0], 2),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "commit": _commit(),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["python", "benchmarks/throughput.py", *arguments]),
-    }
-
-
-def _cpu_model() -> str:
-    information = Path("/proc/cpuinfo")
-    lines = information.read_text(encoding="utf-8").splitlines() if information.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def _commit() -> str:
-    """The commit, with `+` if tracked source files differ from it."""
-    try:
-        commit, changed = (
-            subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no", "--", "*.py"])
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return commit + ("+" if changed else "")
-
-
-def write_csv(path: Path, rows: list[Rate], origin: dict[str, object]) -> None:
-    """One line per rate, provenance in every line."""
-    lines = [
-        {
-            **{name: value if not isinstance(value, float) else round(value, 2) for name, value in vars(row).items()},
-            "agent_steps_per_s": round(row.agent_steps_per_s),
-            **origin,
-        }
-        for row in rows
-    ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
-
-
 def show(rows: list[Rate], origin: dict[str, object]) -> None:
     """A table on the terminal."""
     title = f"{origin['cpu']}, {origin['threads']} threads, {origin['device']}, torch {origin['torch']}"
@@ -262,14 +202,15 @@ def main(options: Options, arguments: list[str]) -> list[Rate]:
         options = replace(options, repeats=1, repeat_seconds=0.0)
     if options.threads:
         torch.set_num_threads(options.threads)
-    origin = provenance(options, arguments)
+    origin = provenance("throughput", arguments, seed=options.seed, device=options.device)
     rows = []
     for row in rates(options):
         rows.append(row)
         line = f"{row.interface} {row.mode} {row.ledger} {row.lanes} x {row.prosumers}"
         print(f"{line}: {row.agent_steps_per_s:,.0f} agent-steps/s", file=sys.stderr, flush=True)
     name = f"throughput-{torch.device(options.device).type}.csv"
-    write_csv(options.output or ROOT / "benchmarks" / "results" / name, rows, origin)
+    lines = [rounded(row, 2) | {"agent_steps_per_s": round(row.agent_steps_per_s)} for row in rows]
+    write_csv(options.output or RESULTS / name, lines, origin)
     show(rows, origin)
     return rows
 

@@ -48,7 +48,7 @@ def read(path: Path) -> list[dict[str, str]]:
 
 def test_quick_run_of_the_script(repository: Path, tmp_path: Path) -> None:
     out = tmp_path / "rates.csv"
-    command = [sys.executable, "benchmarks/throughput.py", "--quick", "--output", str(out)]
+    command = [sys.executable, "-m", "benchmarks.throughput", "--quick", "--output", str(out)]
     environment = os.environ | {"PYTHONPATH": str(repository)}
     done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -62,7 +62,7 @@ def test_quick_run_of_the_script(repository: Path, tmp_path: Path) -> None:
     for row in rows:
         assert all(row[name] for name in MEASURED | PROVENANCE), row
         assert re.fullmatch(r"[0-9a-f]{40}\+?|unknown", row["commit"])
-        assert row["command"] == f"python benchmarks/throughput.py --quick --output {out}"
+        assert row["command"] == f"python -m benchmarks.throughput --quick --output {out}"
         rate = float(row["steps_per_s"])
         assert 0 < float(row["slowest_steps_per_s"]) <= rate <= float(row["fastest_steps_per_s"])
         agents = int(row["lanes"]) * int(row["prosumers"])

@@ -235,4 +235,4 @@ def test_benchmark_runs(tmp_path: Path) -> None:
     assert routes == ["copy", "package_per_lane", "package_once", "tensors_per_lane", "tensors_once"]
     assert all(row[name] for row in rows for name in PROVENANCE)
     assert all(float(row["records_per_s"]) > 0 for row in rows)
-    assert rows[0]["command"] == "python benchmarks/hashing.py --quick"
+    assert rows[0]["command"] == "python -m benchmarks.hashing --quick"
