@@ -118,9 +118,7 @@ class QuotaReplay:
         scarce = granted < sum(columns.declared_wh)
         for i in range(count):
             self._check_order(height, i, columns, quotas[i], scarce)
-        trades = by_rules.no_auction(count)
-        if scarce:
-            trades = by_rules.auction(rules, columns.price, columns.buy_wh, columns.sell_wh, start)
+        trades = by_rules.auction(rules, columns.price, columns.buy_wh, columns.sell_wh, start)
         volume, paid = sum(trades.bought_wh), sum(trades.paid_utok)
         signal = (*columns.signal[:4], granted, int(scarce), volume, paid // max(volume, 1))
         if signal != columns.signal:

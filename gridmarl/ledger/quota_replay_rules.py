@@ -47,15 +47,13 @@ def allocate(declared_wh: Sequence[int], margin_wh: int, start: int) -> list[int
     return replay_rules.pro_rata(min(sum(declared_wh), max(margin_wh, 0)), declared_wh, start)
 
 
-def no_auction(stations: int) -> Auction:
-    """What an auction does that does not take place."""
-    return Auction([0] * stations, [0] * stations, [0] * stations, [0] * stations)
-
-
 def auction(
     rules: QuotaRules, price: Sequence[int], buy_wh: Sequence[int], sell_wh: Sequence[int], start: int
 ) -> Auction:
-    """The auction of one half hour; prices within floor and cap, one for each station."""
+    """The auction of one half hour; prices within floor and cap, one for each station.
+
+    Where nothing is scarce there is none: all quantities are 0 then, and nothing comes of them here, either.
+    """
     if rules.auction == "pairwise":
         return _pairwise(price, buy_wh, sell_wh, start)
     floor, cap = rules.floor_utok_per_wh, rules.cap_utok_per_wh
@@ -67,7 +65,7 @@ def auction(
 def _pairwise(price: Sequence[int], buy_wh: Sequence[int], sell_wh: Sequence[int], start: int) -> Auction:
     """Algorithm 1: the best bid meets the best offer at the mean of their prices, until they do not meet."""
     count = len(price)
-    done = no_auction(count)
+    done = Auction([0] * count, [0] * count, [0] * count, [0] * count)
     turn = [(start + step) % count for step in range(count)]  # a sort keeps this order among equal prices
     buyers = sorted((i for i in turn if buy_wh[i]), key=lambda i: -price[i])
     sellers = sorted((i for i in turn if sell_wh[i]), key=lambda i: price[i])
