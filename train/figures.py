@@ -211,7 +211,7 @@ def comparison_figures(
 Metrics = Sequence[Mapping[str, str]]
 """Rows of a run's metrics.csv."""
 _DASHES: tuple[Any, ...] = ("--", "-.", (0, (1, 1.5)))
-_SHOWN_AS = {"optimum": "aggregator"}
+_SHOWN_AS = {"optimum": "aggregator", "coordinator": "aggregator", "no trade": "no market"}
 
 
 def learning_curve(

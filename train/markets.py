@@ -31,7 +31,8 @@ class MarketEntry:
         train: `(Train) -> int`.
         compare: `(Compare) -> int`, the comparison of an environment.
         evaluate: `(Evaluate) -> int`, of one policy.
-        compare_policies: `(Compare, MarketOptions, paths) -> int`, of runs and saved policies.
+        compare_policies: of runs and saved policies, see `gridmarl.train.compare_runs.compare_policies`.
+        report: `(Sources, Wanted) -> Content`, what the page of `gridmarl report` shows.
         trials: a `gridmarl.train.sweep.trial.Trials`.
     """
 
@@ -48,6 +49,7 @@ class MarketEntry:
     compare: str
     evaluate: str
     compare_policies: str
+    report: str
     trials: str
 
     def load(self, command: str) -> Any:
@@ -70,6 +72,7 @@ _TWO_STAGE = MarketEntry(
     compare="gridmarl.train.compare:run_compare",
     evaluate="gridmarl.train.compare_runs:evaluate_policy",
     compare_policies="gridmarl.train.compare_runs:compare_policies",
+    report="gridmarl.train.report.content:gather",
     trials="gridmarl.train.two_stage:TRIALS",
 )
 _EV_QUOTA = MarketEntry(
@@ -86,6 +89,7 @@ _EV_QUOTA = MarketEntry(
     compare="gridmarl.train.quota.command:compare_quota",
     evaluate="gridmarl.train.quota.compare_runs:evaluate_policy",
     compare_policies="gridmarl.train.quota.compare_runs:compare_policies",
+    report="gridmarl.train.quota.report:gather",
     trials="gridmarl.train.quota.training:TRIALS",
 )
 _ENTRIES = {entry.env: entry for entry in (_TWO_STAGE, _EV_QUOTA)}

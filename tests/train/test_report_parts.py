@@ -11,16 +11,12 @@ from rich.table import Table
 
 from gridmarl.envs.rendering.curves import MarketHour
 from gridmarl.train.comparison import Row
-from gridmarl.train.report.figures import diagnostic_columns, learning_picture
+from gridmarl.train.report.blocks import from_rich
+from gridmarl.train.report.learning import diagnostic_columns, learning_picture
 from gridmarl.train.report.play import ASKED_FOR, ChosenHour, View, choose_hours
 from gridmarl.train.report.source import Outcome
-from gridmarl.train.report.tables import (
-    balance_cells,
-    exploitability_cells,
-    from_rich,
-    verdict_sentences,
-    verdict_table,
-)
+from gridmarl.train.report.tables import WORDS, balance_cells, exploitability_cells, judged
+from gridmarl.train.report.verdict import verdict_cells, verdict_lines
 
 EMPTY = np.zeros(0, dtype=np.int64)
 
@@ -88,12 +84,12 @@ def test_the_verdict_in_words() -> None:
     rows = [row("truthful", 10.0, 20.0, 30.0), row("good", 11.0, 21.5, 31.0), row("bad", 9.0, 19.0, 28.9),
             row("unclear", 11.0, 19.0, 30.0), row("elsewhere", 11.0)]  # fmt: skip
     outcome = Outcome("", rows, {}, {}, 3)
-    assert list(verdict_sentences(outcome)) == [
+    assert list(verdict_lines(judged(outcome), WORDS)) == [
         "good reaches more welfare than truthful bidding (+1.2 ± 0.7 token per episode; better in 3 of 3 episodes).",
         "bad reaches less welfare than truthful bidding (-1.0 ± 0.1 token per episode; better in 0 of 3 episodes).",
         "unclear cannot be told apart from truthful bidding (0.0 ± 2.5 token per episode; better in 1 of 3 episodes).",
     ]
-    table = verdict_table(outcome)
+    table = verdict_cells(judged(outcome), WORDS)
     assert [line[3:] for line in table.lines] == [("", ""), ("+1.2 ± 0.7", "3 of 3"), ("-1.0 ± 0.1", "0 of 3"),
                                                  ("0.0 ± 2.5", "1 of 3"), ("", "")]  # fmt: skip
     assert table.strong == {1, 2, 3, 4}

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from gridmarl.envs.ev_quota.batched import BatchedEVQuota
 from gridmarl.train.contest import Contender, mean_row
 from gridmarl.train.markets import market_entry
 from gridmarl.train.policies import Policies
@@ -106,9 +107,14 @@ def hold_quota(policies: Policies, lanes: int, seed: int) -> QuotaContest:
 def play(held_out: HeldOut, contender: Contender, trained: int) -> QuotaEpisode:
     """The held-out days under a policy as one of its seeds has learned it."""
     agent = contender.policies[trained](held_out.lanes)
-    own = {name: getattr(contender.params, name) for name in market_entry(ENV).own}
-    env = held_out.market.batched(held_out.lanes, **own)
+    env = env_for(held_out, contender)
     return play_day(env, lambda observation: agent.act(observation, explore=False), held_out.seed)
+
+
+def env_for(held_out: HeldOut, contender: Contender) -> BatchedEVQuota:
+    """The held-out days with what a policy may choose from."""
+    own = {name: getattr(contender.params, name) for name in market_entry(ENV).own}
+    return held_out.market.batched(held_out.lanes, **own)
 
 
 def _heuristic(held_out: HeldOut, name: str, registered: str) -> QuotaEpisode:

@@ -6,7 +6,7 @@ import os
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 import tyro
@@ -15,6 +15,9 @@ from gridmarl.errors import ConfigError
 from gridmarl.train.checkpoint import write_atomically
 from gridmarl.train.options import MAX_LANES, MAX_THREADS, MarketOptions, check_range, checked_device
 from gridmarl.train.runs import Kept
+
+if TYPE_CHECKING:
+    from gridmarl.train.report.blocks import Content
 
 OUT_FILE = "report.html"
 
@@ -33,8 +36,8 @@ class Report:
     lanes: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
     """Held-out episodes; default: as many as the run's own comparison had."""
     hours: Annotated[tuple[int, ...], tyro.conf.arg(metavar="N [N ...]", help_behavior_hint="")] = ()
-    """Hours of the episode, from 0, whose market curves are drawn; default: of the greatest shortage, the greatest
-    surplus and the widest gap between market price and billing cost."""
+    """Hours of the episode, from 0, whose market curves are drawn (of charging stations: half hours); default: of the
+    greatest shortage, the greatest surplus and the widest gap between market price and billing cost."""
     checkpoint: Kept = "last"
     """last: the policy at the end of training; best: that of the best evaluation."""
     device: Annotated[str, tyro.conf.arg(metavar="NAME")] = "cpu"
@@ -75,20 +78,20 @@ class Report:
 
     def run(self) -> int:
         """Write the page; exit code 0, or 1 if a ledger does not verify (the page says which)."""
-        from gridmarl.train.report.content import Wanted, gather
         from gridmarl.train.report.page import render_page
-        from gridmarl.train.report.source import read_sources
+        from gridmarl.train.report.source import Wanted, read_sources
 
         self.check()
         torch.set_num_threads(self.threads)
         sources = read_sources(self.runs)
         path = self.file()
-        market = MarketOptions(device=self.device, threads=self.threads, progress=self.progress)
-        content = gather(sources, Wanted(market, self.lanes, self.hours, self.checkpoint))
-        page = render_page(content, self.command()).encode()
+        entry = sources.market()
+        market = MarketOptions(env=entry.env, device=self.device, threads=self.threads, progress=self.progress)
+        wanted = Wanted(market, self.command(), self.lanes, self.hours, self.checkpoint)
+        content: Content = entry.load("report")(sources, wanted)
+        page = render_page(content).encode()
         write_atomically(path, page)
-        for check in content.ledgers:
-            if not check.ok:
-                print(f"{check.line[0]}: {check.line[1]}")
+        for warning in content.warnings:
+            print(warning)
         print(f"{path}: {len(page):,} bytes")
-        return 0 if all(check.ok for check in content.ledgers) else 1
+        return 1 if content.warnings else 0

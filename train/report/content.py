@@ -1,91 +1,60 @@
-"""All that a report shows, gathered from run folders and from playing their policies once more."""
+"""The report of the two-stage market: gathered from run folders and from playing their policies once more."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from gridmarl.train.compare_runs import play_policies
+from gridmarl.train.contest import reference
 from gridmarl.train.deviations.table import NOTES as EXPLOITABILITY_NOTES
-from gridmarl.train.logging_ import read_metrics
-from gridmarl.train.options import MarketOptions, check_range
+from gridmarl.train.evaluation import levels_of
+from gridmarl.train.options import check_range
 from gridmarl.train.policies import Policies, load_policies
-from gridmarl.train.report.figures import Curves
-from gridmarl.train.report.parts import HourPart, OutcomePart, Parts, Played
+from gridmarl.train.report.blocks import Cells, Content
+from gridmarl.train.report.learning import MARKET_AXES, gather_curves
+from gridmarl.train.report.ledgers import ledger_files, ledger_section, warnings_of, without_ledger
+from gridmarl.train.report.market_sections import (
+    VERDICT_REMARK,
+    balances_section,
+    exploitability_section,
+    loads_section,
+    markets_section,
+    prices_section,
+    results_section,
+)
+from gridmarl.train.report.parts import Parts, Played
 from gridmarl.train.report.play import choose_hours, watch, with_policies
-from gridmarl.train.report.reproduce import compare_command, provenance, settings_tables, train_command
+from gridmarl.train.report.sections import (
+    diagnostics_section,
+    evaluated_on,
+    learning_section,
+    notes_on,
+    reproduce_section,
+    settings_section,
+)
 from gridmarl.train.report.source import (
     SUMMARY_FILE,
     Comparison,
     Levels,
     Outcome,
     Sources,
+    Wanted,
     run_levels,
     seeds_with_policy,
-    state_of,
 )
-from gridmarl.train.report.svg import Picture
-from gridmarl.train.report.tables import (
-    Cells,
-    LedgerCheck,
-    balance_cells,
-    counted,
-    energy_table,
-    exploitability_cells,
-    ledger_table,
-)
-from gridmarl.train.runs import Kept, Run, load_run
+from gridmarl.train.report.tables import WORDS, exploitability_cells, judged
+from gridmarl.train.report.verdict import counted, verdict_section
+from gridmarl.train.runs import Run
 from gridmarl.train.stage_bar import stage_bar
 from gridmarl.train.tables import NOTES, SEEDS_NOTE
 from gridmarl.train.train_options import Train
 
-LEDGER_FILE = "ledger.bin"
 PLAYED = "Played for this page"
 """Name of the runs' outcome, where there are others beside it."""
-
-
-@dataclass(frozen=True)
-class Origin:
-    """How one folder came to be: a command, and what ran on which data."""
-
-    name: str
-    command: str
-    facts: Sequence[tuple[str, str]]
-
-
-@dataclass(frozen=True)
-class Content:
-    """What the page's template is filled with."""
-
-    title: str
-    sentence: str
-    notes: Sequence[str]
-    outcomes: Sequence[OutcomePart]
-    learning: Picture | None
-    hours: Sequence[HourPart]
-    hours_of: str
-    balances: Picture | None
-    balance_table: Cells | None
-    exploitability: Cells | None
-    ledgers: Sequence[LedgerCheck]
-    ledger_table: Cells | None
-    ledger_energy: Cells | None
-    ledger_note: str
-    diagnostics: Picture | None
-    settings: tuple[Cells, Cells] | None
-    origins: Sequence[Origin]
-    column_notes: Sequence[str]
-
-
-@dataclass
-class Wanted:
-    """What the command line asks for beyond the folders."""
-
-    market: MarketOptions
-    lanes: int | None = None
-    hours: Sequence[int] = ()
-    kept: Kept = "last"
+_OTHER_EPISODES = "whose prices and weather leave other shares to gain"
 
 
 def gather(sources: Sources, wanted: Wanted) -> Content:
@@ -96,43 +65,43 @@ def gather(sources: Sources, wanted: Wanted) -> Content:
         DataError: a file that cannot be read; names it and the field.
     """
     runs, comparisons = sources.runs, sources.comparisons
-    notes = [note for run in runs for note in state_of(run)]
-    notes += [f"{item.name} was interrupted." for item in comparisons if item.summary.get("interrupted")]
+    notes = notes_on(runs, comparisons)
     policies = load_policies(wanted.market, [run.folder for run in runs], wanted.kept) if runs else None
     named = dict(zip((item.name for item in policies.contenders), runs, strict=True)) if policies else {}
     played = play_runs(policies, named, wanted) if policies else None
     outcomes = [replace(played.outcome, name=PLAYED if comparisons else "")] if played else []
     outcomes += [_named(outcome, item, len(sources.runs)) for item in comparisons for outcome in item.outcomes()]
-    curves, levels = _curves(named, comparisons, wanted, notes)
+    common: Levels = {"gains_share": {"optimum": 1.0, "no market": 0.0}}
+    learned = gather_curves(named, comparisons, lambda run: _levels(run, wanted), common, notes)
     exploitability = _exploitability(named, comparisons)
-    episodes = _evaluated(named, policies if played else None)
-    parts = Parts(outcomes, played, curves, levels, episodes, _ledger_files(named, comparisons))
+    episodes = evaluated_on(list(named.values()), policies.eval_seed if policies and played else None, _OTHER_EPISODES)
+    parts = Parts(outcomes, played, learned.curves, learned.levels, episodes, _ledger_files(named, comparisons))
     with stage_bar("figures and ledgers", parts.count, "parts", wanted.market.progress) as advance:
-        return Content(
-            title=", ".join([*named, *(item.name for item in comparisons)]),
-            sentence=_sentence(policies, comparisons, outcomes),
-            notes=notes,
-            outcomes=parts.outcomes(advance),
-            learning=parts.learning(advance),
-            hours=parts.hours(advance),
-            hours_of=played.views[1].label if played else "",
-            balances=parts.balances(advance),
-            balance_table=balance_cells(played.views) if played else None,
-            exploitability=exploitability,
-            ledgers=(checks := parts.ledgers(advance)),
-            ledger_table=ledger_table(checks) if checks else None,
-            ledger_energy=energy_table(checks),
-            ledger_note=_ledger_note(named),
-            diagnostics=parts.diagnostics(advance),
-            settings=settings_tables(named) if named else None,
-            origins=_origins(named, comparisons),
-            column_notes=_column_notes(outcomes, exploitability is not None),
-        )
-
-
-def _origins(named: Mapping[str, Run], comparisons: Sequence[Comparison]) -> list[Origin]:
-    made = [Origin(name, train_command(run), provenance(asdict(run.config))) for name, run in named.items()]
-    return made + [Origin(item.name, *compare_command(item)) for item in comparisons]
+        shown, learning, hours = parts.outcomes(advance), parts.learning(advance), parts.hours(advance)
+        balances, checks, diagnostics = parts.balances(advance), parts.ledgers(advance), parts.diagnostics(advance)
+    sections = [
+        prices_section(shown) if shown else None,
+        loads_section(shown) if shown else None,
+        markets_section(hours, played.views[1].label) if played and hours else None,
+        balances_section(balances, played.views if played else (), shown) if shown else None,
+        results_section(shown, _column_notes(outcomes, exploitability is not None)) if shown else None,
+        exploitability_section(exploitability) if exploitability else None,
+        ledger_section(checks, without_ledger(named)),
+        diagnostics_section(diagnostics) if diagnostics else None,
+        reproduce_section(named, comparisons, wanted.command),
+        settings_section(named) if named else None,
+    ]
+    return Content(
+        title=", ".join([*named, *(item.name for item in comparisons)]),
+        sentence=_sentence(policies, comparisons, outcomes),
+        notes=notes,
+        first=[
+            verdict_section([(outcome.name, judged(outcome)) for outcome in outcomes], WORDS, VERDICT_REMARK),
+            learning_section(learning),
+        ],
+        sections=[section for section in sections if section is not None],
+        warnings=warnings_of(checks),
+    )
 
 
 def _column_notes(outcomes: Sequence[Outcome], exploitability: bool) -> list[str]:
@@ -176,39 +145,15 @@ def _named(outcome: Outcome, comparison: Comparison, others: int) -> Outcome:
     return replace(outcome, name=name if others or outcome.name else "")
 
 
-def _curves(
-    named: Mapping[str, Run], comparisons: Sequence[Comparison], wanted: Wanted, notes: list[str]
-) -> tuple[Curves, Levels]:
-    """Metrics of every run, and the levels of the references where all had the same evaluations."""
-    runs = dict(named)
-    for item in comparisons:
-        for path in map(Path, item.config.get("policies", ())):
-            if path.is_dir():
-                runs.setdefault(path.resolve().name, load_run(path))
-            elif path.suffix != ".zip":
-                notes.append(f"{item.name}: {path} is not there any more, so its learning curve is not shown.")
-    curves = {name: [seed.metrics for seed in run.seeds] for name, run in runs.items()}
-    curves |= {name: [read_metrics(path)] for item in comparisons for name, path in item.training_folders().items()}
-    found = [run_levels(run, wanted.market) for run in runs.values()]
-    if any(levels != found[0] for levels in found):
-        notes.append("The runs were evaluated on different episodes while training: their curves have no common lines.")
-        return curves, {"gains_share": {"optimum": 1.0, "no market": 0.0}}
-    return curves, found[0] if found else {}
+def _levels(run: Run, wanted: Wanted) -> Levels:
+    def work_out() -> dict[str, Any]:
+        given = wanted.market
+        options = run.options(device=given.device, threads=given.threads, progress=given.progress)
+        lanes = int(run.config.options.get("eval_lanes", Train.eval_lanes))
+        found = reference(options, run.params, options.training_scenario(), lanes, run.config.eval_seed)
+        return levels_of(found.truthful, found.benchmarks).to_dict()
 
-
-def _evaluated(named: Mapping[str, Run], policies: Policies | None) -> str:
-    """Which episodes the learning curves are of, and that the table's are others."""
-    seeds = {run.config.eval_seed for run in named.values() if run.config.eval_interval}
-    lanes = {run.config.options.get("eval_lanes", Train.eval_lanes) for run in named.values()}
-    if len(seeds) != 1 or len(lanes) != 1:
-        return ""
-    told = f"Evaluated on {counted(int(lanes.pop()), 'validation episode')} (seed {seeds.pop()}), the same every time"
-    if policies is None:
-        return f"{told}."
-    return (
-        f"{told}; the verdict is on other episodes (seed {policies.eval_seed}), whose prices and weather leave other "
-        "shares to gain, so the two differ."
-    )
+    return run_levels(run, [unit for _, unit, _ in MARKET_AXES.panels], work_out)
 
 
 def _exploitability(named: Mapping[str, Run], comparisons: Sequence[Comparison]) -> Cells | None:
@@ -225,24 +170,9 @@ def _exploitability(named: Mapping[str, Run], comparisons: Sequence[Comparison])
     return replace(kept[0], lines=[line for table in kept for line in table.lines]) if kept else None
 
 
-def _seed_folders(named: Mapping[str, Run]) -> dict[str, Path]:
-    """The folder of each seed, by what a table calls it."""
-    return {
-        f"{name}, seed {seed.seed}" if len(run.seeds) > 1 else name: seed.folder
-        for name, run in named.items()
-        for seed in run.seeds
-    }
-
-
 def _ledger_files(named: Mapping[str, Run], comparisons: Sequence[Comparison]) -> dict[str, Path]:
-    files = {name: folder / LEDGER_FILE for name, folder in _seed_folders(named).items()}
-    files |= {f"{item.name}, {path.name}": path for item in comparisons for path in item.ledgers()}
-    return {name: path for name, path in files.items() if path.is_file()}
-
-
-def _ledger_note(named: Mapping[str, Run]) -> str:
-    without = [name for name, folder in _seed_folders(named).items() if not (folder / LEDGER_FILE).is_file()]
-    return f"No ledger: {'; '.join(without)}." if without else ""
+    files = {f"{item.name}, {path.name}": path for item in comparisons for path in item.ledgers()}
+    return ledger_files(named) | {name: path for name, path in files.items() if path.is_file()}
 
 
 def _sentence(policies: Policies | None, comparisons: Sequence[Comparison], outcomes: Sequence[Outcome]) -> str:

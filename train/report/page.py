@@ -6,17 +6,13 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from gridmarl.train.report.content import Content
+from gridmarl.train.report.blocks import Content
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def render_page(content: Content, command: str) -> str:
-    """The page as HTML.
-
-    Args:
-        command: that makes this page again.
-    """
+def render_page(content: Content) -> str:
+    """The page as HTML."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -25,23 +21,4 @@ def render_page(content: Content, command: str) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    template = environment.get_template("report.html.jinja")
-    return template.render(page=content, sections=_sections(content), command=command)
-
-
-def _sections(content: Content) -> list[tuple[str, str]]:
-    """Anchors and names of the sections after the first screen, where there is something in them."""
-    played, some = bool(content.outcomes), bool(content.hours)
-    names = (
-        ("prices", "Prices", played),
-        ("loads", "Loads", played),
-        ("markets", "Market curves", some),
-        ("balances", "Balances", played),
-        ("results", "All results", played),
-        ("exploitability", "Exploitability", content.exploitability is not None),
-        ("ledger", "Ledger", True),
-        ("diagnostics", "Diagnostics", content.diagnostics is not None),
-        ("reproduce", "How to reproduce", True),
-        ("settings", "Settings", content.settings is not None),
-    )
-    return [(anchor, name) for anchor, name, there in names if there]
+    return environment.get_template("report.html.jinja").render(page=content)

@@ -7,27 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gridmarl.train.figures import colours_of
-from gridmarl.train.report.figures import (
-    Curves,
-    balances_picture,
-    diagnostics_picture,
-    learning_picture,
-    load_picture,
-    market_picture,
-    price_picture,
-)
+from gridmarl.train.report.blocks import Cells
+from gridmarl.train.report.figures import balances_picture, load_picture, market_picture, price_picture
+from gridmarl.train.report.learning import Curves, diagnostics_picture, learning_picture
+from gridmarl.train.report.ledgers import LedgerCheck, check_ledger
 from gridmarl.train.report.play import ChosenHour, View
 from gridmarl.train.report.source import Levels, Outcome
 from gridmarl.train.report.svg import Picture
-from gridmarl.train.report.tables import (
-    Cells,
-    LedgerCheck,
-    check_ledger,
-    operator_cells,
-    result_tables,
-    verdict_sentences,
-    verdict_table,
-)
+from gridmarl.train.report.tables import operator_cells, result_tables
 
 
 @dataclass(frozen=True)
@@ -44,8 +31,6 @@ class OutcomePart:
     """An outcome as the page shows it."""
 
     name: str
-    verdict: Cells
-    sentences: Sequence[str]
     price: Picture | None
     load: Picture | None
     operator: Cells | None
@@ -84,8 +69,6 @@ class Parts:
             parts.append(
                 OutcomePart(
                     name=outcome.name,
-                    verdict=verdict_table(outcome),
-                    sentences=list(verdict_sentences(outcome)),
                     price=price_picture(outcome, colours) if outcome.profiles else None,
                     load=load_picture(outcome, colours) if outcome.profiles else None,
                     operator=operator_cells(outcome),

@@ -9,10 +9,9 @@ from dataclasses import asdict
 from typing import Any
 
 from gridmarl.agents.registry import required_actions
-from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
 from gridmarl.errors import ConfigError
+from gridmarl.train.report.blocks import Cells
 from gridmarl.train.report.source import Comparison
-from gridmarl.train.report.tables import Cells
 from gridmarl.train.runs import Run
 from gridmarl.train.train_options import Train
 
@@ -39,7 +38,7 @@ def train_command(run: Run) -> str:
 
 def market_changes(run: Run) -> dict[str, Any]:
     """Parameters of the market beyond what the run's other options and its agent bring about."""
-    usual = run.options().parameters().to_dict()
+    usual = run.market.load("parameters")(run.options()).to_dict()
     changes = {name: value for name, value in run.params.to_dict().items() if value != usual[name]}
     if changes.get("action_space") == _required_actions(run.config.agent):
         changes.pop("action_space", None)
@@ -74,7 +73,8 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def settings_tables(runs: Mapping[str, Run]) -> tuple[Cells, Cells]:
     """Settings of each run beside the defaults: those that differ somewhere, and all others."""
-    defaults = _plain(asdict(Train())) | {f"market: {key}": value for key, value in _market_defaults().items()}
+    usual_market = _plain(type(next(iter(runs.values())).params)().to_dict())
+    defaults = _plain(asdict(Train())) | {f"market: {key}": value for key, value in usual_market.items()}
     columns = {name: _settings(run) for name, run in runs.items()}
     names = list(dict.fromkeys([*defaults, *(key for column in columns.values() for key in column)]))
     changed: list[tuple[str, ...]] = []
@@ -88,10 +88,6 @@ def settings_tables(runs: Mapping[str, Run]) -> tuple[Cells, Cells]:
         (same if all(value == usual for value in found) else changed).append(line)
     head = ("setting", "default", *columns)
     return Cells("Changed from the defaults", head, changed), Cells("As the defaults", head, same)
-
-
-def _market_defaults() -> dict[str, Any]:
-    return _plain(TwoStageDRParams().to_dict())
 
 
 def _settings(run: Run) -> dict[str, Any]:
@@ -126,6 +122,8 @@ def provenance(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What ran, and on which data, by a run's config.json."""
     versions = ", ".join(f"{name} {version}" for name, version in config.get("versions", {}).items())
     scenario = config.get("scenario", {})
+    if not isinstance(scenario, Mapping):  # its name alone
+        scenario = {"name": scenario}
     options = config.get("options", {})
     facts = {
         "gridmarl": config.get("gridmarl_version"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,18 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gridmarl.errors import DataError
+from gridmarl.errors import ConfigError, DataError
 from gridmarl.train.checkpoint import CHECKPOINT_FILE
 from gridmarl.train.comparison import UTOK_PER_WH_PER_TOKEN_PER_KWH, Profile, Row
 from gridmarl.train.config import CONFIG_FILE
-from gridmarl.train.evaluation import levels_of
+from gridmarl.train.markets import MarketEntry, market_entry
 from gridmarl.train.options import MarketOptions
-from gridmarl.train.runs import Run, load_run
-from gridmarl.train.train_options import Train
+from gridmarl.train.runs import Kept, Run, load_run
 
 SUMMARY_FILE = "summary.json"
 REFERENCES = ("no market", "zero-intelligence", "truthful", "inflate", "aggregator")
-LEVEL_UNITS = ("gains_share", "reward_tok_per_prosumer")
 Levels = dict[str, dict[str, float]]
 """By unit of a learning curve, what each reference reaches."""
 
@@ -52,7 +50,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The folder of a comparison."""
+    """The folder of a comparison; `outcomes` and `ledgers` are the two-stage market's."""
 
     folder: Path
     config: Mapping[str, Any]
@@ -62,6 +60,11 @@ class Comparison:
     def name(self) -> str:
         """The folder's name."""
         return self.folder.resolve().name
+
+    @property
+    def market(self) -> MarketEntry:
+        """What its environment brings to the commands; ConfigError where that environment is not installed."""
+        return market_entry(str(self.config.get("options", {}).get("env", MarketOptions.env)))
 
     def outcomes(self) -> list[Outcome]:
         """One for each reading of the demand-response incentive that came to its end.
@@ -110,9 +113,9 @@ class Comparison:
         return DataError(f"{self.folder / SUMMARY_FILE}: {where}: {what}")
 
     def training_folders(self) -> dict[str, Path]:
-        """Where the deep-Q prosumers of each reading were trained, by name."""
-        found = sorted(path.parent for path in self.folder.glob(f"deep-q-*/{CONFIG_FILE}"))
-        return {f"deep Q, {path.name.removeprefix('deep-q-')}": path for path in found}
+        """Where its deep-Q agents were trained, by name: those of each reading, or the only ones."""
+        found = sorted(path.parent for path in self.folder.glob(f"deep-q*/{CONFIG_FILE}"))
+        return {path.name.replace("deep-q-", "deep Q, ").replace("deep-q", "deep Q"): path for path in found}
 
     def ledgers(self) -> list[Path]:
         """Its ledger files."""
@@ -128,6 +131,38 @@ class Sources:
 
     runs: tuple[Run, ...]
     comparisons: tuple[Comparison, ...]
+
+    def market(self) -> MarketEntry:
+        """Their environment.
+
+        Raises:
+            ConfigError: they are of different ones; names two folders.
+        """
+        first, *others = self.runs + self.comparisons
+        for other in others:
+            if other.market.env != first.market.env:
+                raise ConfigError(
+                    f"{first.folder} is of {first.market.env}, {other.folder} of {other.market.env}; allowed are "
+                    "folders of one environment"
+                )
+        return first.market
+
+
+@dataclass
+class Wanted:
+    """What the command line asks for beyond the folders.
+
+    Attributes:
+        command: that makes the page again.
+        lanes: episodes; None: as many as the run's own comparison had.
+        hours: whose market curves are drawn; empty: chosen by what happens in them.
+    """
+
+    market: MarketOptions
+    command: str
+    lanes: int | None = None
+    hours: Sequence[int] = ()
+    kept: Kept = "last"
 
 
 def read_sources(folders: Sequence[Path]) -> Sources:
@@ -183,22 +218,21 @@ def state_of(run: Run) -> Iterator[str]:
         yield f"{run.name}: no checkpoint yet of seed {', '.join(map(str, without))}, so no policy that could play."
 
 
-def run_levels(run: Run, given: MarketOptions) -> Levels:
+def run_levels(run: Run, units: Sequence[str], work_out: Callable[[], Mapping[str, Any]]) -> Levels:
     """What the references reach in the evaluations of a run: as it wrote them down, or worked out if it was killed.
+
+    Args:
+        units: of the learning curves.
+        work_out: plays and plans the run's evaluation episodes once more.
 
     Returns:
         Levels by unit; empty where the run makes no evaluations.
     """
     kept = run.summary.get("levels")
     if kept is None and any(row.get("eval_return") for seed in run.seeds for row in seed.metrics):
-        from gridmarl.train.contest import reference
-
-        options = run.options(device=given.device, threads=given.threads, progress=given.progress)
-        lanes = int(run.config.options.get("eval_lanes", Train.eval_lanes))
-        found = reference(options, run.params, options.training_scenario(), lanes, run.config.eval_seed)
-        kept = levels_of(found.truthful, found.benchmarks).to_dict()
+        kept = work_out()
     path = run.folder / SUMMARY_FILE
-    return {unit: _numbers(path, unit, (kept or {}).get(unit, {})) for unit in LEVEL_UNITS}
+    return {unit: _numbers(path, unit, (kept or {}).get(unit, {})) for unit in units}
 
 
 def _numbers(path: Path, unit: str, values: Any) -> dict[str, float]:
