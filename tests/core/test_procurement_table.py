@@ -113,7 +113,7 @@ MCAFEE: list[tuple[str, Orders, Orders, int, list[int], list[int], list[int], li
     ("tie at the margin, index 1 first", [(6, 2), (6, 2)], [(1, 2), (2, 1)], 1, [0, 2], [2, 0], [0, 12], [4, 0]),
     ("zero quantity among others", [(9, 0), (8, 5)], [(0, 0), (1, 5)], 0, [0, 5], [0, 5], [0, 20], [0, 20]),
     ("bid above cap, offer below floor", [(99, 5)], [(-9, 5)], 0, [5], [5], [20], [20]),
-    ("bid below floor, offer above cap", [(8, 5), (-1, 5)], [(1, 5), (10, 5)], 0, [5, 0], [5, 0], [20, 0], [20, 0]),
+    ("bid below floor, offer above cap", [(8, 5), (-3, 5)], [(1, 5), (12, 5)], 0, [5, 0], [5, 0], [20, 0], [20, 0]),
 ]
 
 
