@@ -167,6 +167,23 @@ def test_settled_periods_are_recorded_once_and_balances_live_on() -> None:
     assert env.settled is None
 
 
+@pytest.mark.parametrize("auto_reset", [True, False])
+def test_the_next_episode_begins_by_itself_or_not_at_all(auto_reset: bool) -> None:
+    env, following = BatchedBazaar(2, auto_reset=auto_reset), BatchedBazaar(2)
+    env.reset(1)
+    for _ in range(HORIZON):
+        result = env.step(torch.full((2, 3, 2), 0.25))
+    assert result.truncated.tolist() == [True, True]
+    assert result.final_observation[..., 0].unique().tolist() == [HORIZON]
+    if auto_reset:
+        expected = following.reset(1, episode=1)
+        assert torch.equal(env.state.drawn.words, following.state.drawn.words)
+        assert torch.equal(result.observation[..., [0, 2]], expected[..., [0, 2]])
+    else:
+        assert env.state.clock == HORIZON
+        assert torch.equal(result.observation, result.final_observation)
+
+
 def test_pettingzoo_s_own_test_of_two_types() -> None:
     parallel_api_test(Bazaar(), num_cycles=20)
 
