@@ -122,6 +122,8 @@ def test_stations_deviate_in_copies_as_they_would_one_by_one(at_once: int, monke
         episode = play_day(market(), act, 3)
         assert np.array_equal(found.reward_utok[station], episode.reward_utok[:, station].sum(0))
         assert np.array_equal(found.over_declared_wh[station], episode.over_declared_wh[:, station].sum(0))
+    some = alone.play_alone(env, truthful, most, 3, stations=[3, 1])
+    assert np.array_equal(some.reward_utok, found.reward_utok[[3, 1]])
 
 
 def test_over_declaring_alone_pays_unless_unused_quota_costs() -> None:

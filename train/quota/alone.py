@@ -1,8 +1,8 @@
-"""What a station gains by deviating alone: every station in turn, each in a copy of the same lanes."""
+"""What a station gains by deviating alone: stations in turn, each in a copy of the same lanes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,35 +19,45 @@ _WITHOUT_LANES = "tariff"
 
 @dataclass(frozen=True)
 class Alone:
-    """Of each station where it alone deviates, `[N, E]` int64 over the day."""
+    """Of each station that deviates alone, `[D, E]` int64 over the day."""
 
     reward_utok: Integers
     over_declared_wh: Integers
 
 
 def play_alone(
-    env: BatchedEVQuota, others: Policy, own: Policy, seed: int, on_station: Callable[[], None] | None = None
+    env: BatchedEVQuota,
+    others: Policy,
+    own: Policy,
+    seed: int,
+    on_station: Callable[[], None] | None = None,
+    stations: Sequence[int] | None = None,
 ) -> Alone:
-    """Each station in turn plays `own`, the others `others`, in the lanes of `env` (which is reset)."""
+    """Each of `D` stations in turn plays `own`, the others `others`, in the lanes of `env` (which is reset).
+
+    Args:
+        stations: which ones, by index; None: all.
+        on_station: called after each.
+    """
     observation = env.reset(seed)
-    stations, lanes = env.num_agents, env.num_envs
-    reward, more = (np.zeros((stations, lanes), dtype=np.int64) for _ in range(2))
-    at_once = max(1, min(stations, _MAX_LANES // lanes))
-    for first in range(0, stations, at_once):
-        deviators = torch.arange(first, min(first + at_once, stations), device=env.device)
-        copies = len(deviators)
+    stations, lanes = range(env.num_agents) if stations is None else stations, env.num_envs
+    rewards, more = [], []
+    at_once = max(1, _MAX_LANES // lanes)
+    for first in range(0, len(stations), at_once):
+        group = stations[first : first + at_once]
+        deviator = torch.tensor(group, device=env.device).repeat_interleave(lanes)
         episode = play_on(
-            in_copies(env, copies),
-            observation.repeat(copies, 1, 1),
-            _one_deviates(others, own, deviators.repeat_interleave(lanes), stations),
+            in_copies(env, len(group)),
+            observation.repeat(len(group), 1, 1),
+            _one_deviates(others, own, deviator, env.num_agents),
         )
-        for copy, station in enumerate(range(first, first + copies)):
+        for copy, station in enumerate(group):
             mine = slice(copy * lanes, (copy + 1) * lanes)
-            reward[station] = episode.reward_utok[:, station, mine].sum(0)
-            more[station] = episode.over_declared_wh[:, station, mine].sum(0)
+            rewards.append(episode.reward_utok[:, station, mine].sum(0))
+            more.append(episode.over_declared_wh[:, station, mine].sum(0))
             if on_station is not None:
                 on_station()
-    return Alone(reward, more)
+    return Alone(np.stack(rewards), np.stack(more))
 
 
 def in_copies(env: BatchedEVQuota, copies: int) -> BatchedEVQuota:

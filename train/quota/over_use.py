@@ -22,6 +22,7 @@ from gridmarl.units import UTOK_PER_TOKEN
 
 COMPLYING = "complying"
 BEST_RESPONSE = "over-use"
+_MOST_ALONE = 8  # stations that deviate alone, evenly spaced where there are more: time grows with the square
 _PARTS = 10  # of the range of rates in which over-use can pay
 _UTOK_PER_TOK_KWH = 1_000
 
@@ -101,7 +102,10 @@ def learned_rates(bound: int, rates: Sequence[int]) -> list[int]:
 def over_use_table(
     market: QuotaMarket, lanes: int, seed: int, on_rate: Callable[[], None] | None = None
 ) -> OverUseTable:
-    """Patient stations that charge beyond their quotas where it pays, at each rate, all of them and each one alone."""
+    """Patient stations that charge beyond their quotas where it pays, at each rate, all of them, and one alone.
+
+    Each station in turn is that one, or eight of them, evenly spaced, where there are more.
+    """
     bound, rates = tried_rates(market)
     env = over_use_market(market, rates[0], lanes, "continuous")
     judge = heuristic(env, "quota_over_use")
@@ -109,11 +113,16 @@ def over_use_table(
     watched = _Watched(policy_of(env, "quota_patient"), judge)
     before = play_day(env, watched, seed)  # the same at every rate, since no penalty is due
     rows = [over_use_row(COMPLYING, None, before)]
+    count = market.params.num_stations
+    stations = (
+        [count * index // _MOST_ALONE for index in range(_MOST_ALONE)] if count > _MOST_ALONE else [*range(count)]
+    )
     for rate in rates:
         env = over_use_market(market, rate, lanes, "continuous")
         over_using = policy_of(env, "quota_over_use", penalty_rate_utok_per_wh=rate)
         row = over_use_row(BEST_RESPONSE, rate, play_day(env, over_using, seed))
-        alone = play_alone(env, watched.policy, over_using, seed).reward_utok - before.reward_utok.sum(0)
+        alone = play_alone(env, watched.policy, over_using, seed, stations=stations).reward_utok
+        alone = alone - before.reward_utok.sum(0)[stations]
         mean, width = mean_and_interval(alone.mean(0) / UTOK_PER_TOKEN)
         rows.append(replace(row, alone_gain_tok=mean, alone_interval_tok=width))
         if on_rate is not None:
