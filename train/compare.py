@@ -70,8 +70,8 @@ class Compare(LedgerOptions, MarketOptions):
     checkpoint: Kept = "last"
     """Of runs: the policy at the end of training, or that of the best evaluation."""
     exploitability: Exploit = "search"
-    """Of truthful bidding and of trained policies: what each prosumer would gain by deviating alone, found by batched
-    search, by fresh learners (slower), or both."""
+    """What each prosumer would gain by deviating alone from truthful bidding or a trained policy: by batched search,
+    fresh learners (slower), or both."""
     over_use: OverUseTable = "table"
     """Of ev-quota: charging beyond the quota at different penalty rates, by a heuristic, by deep Q as well (learn:
     trained for each of three rates, a third of --train-steps each), or not at all."""
@@ -80,7 +80,7 @@ class Compare(LedgerOptions, MarketOptions):
     train_lanes: Annotated[int, tyro.conf.arg(metavar="N")] = 64
     """Lanes that train in parallel."""
     agent_set: Settings = ()
-    """Options of the deep-Q agent, e.g. --agent-set learning_rate=0.0005 policy=independent."""
+    """Options of the deep-Q agent, e.g. learning_rate=0.0005."""
 
     @property
     def episodes(self) -> int:
@@ -130,8 +130,8 @@ class Compare(LedgerOptions, MarketOptions):
         if is_policy(Path(self.env)):
             return [Path(self.env), *self.runs]
         raise ConfigError(
-            f"{self.env!r}: neither an environment nor a run; allowed are {', '.join(sorted(known))}, the folder of a "
-            "run, or a policy saved by Stable-Baselines3 (.zip)"
+            f"{self.env!r}: neither an environment nor a run; allowed are {', '.join(sorted(known))}, {PEER_TO_PEER}, "
+            "the folder of a run, or a policy saved by Stable-Baselines3 (.zip)"
         )
 
 

@@ -157,26 +157,27 @@ def test_batteries_of_each_decision_maker() -> None:
 
 
 def test_what_has_to_be_known_is_counted() -> None:
-    """Two homes, two hours: one surplus and one shortage in the first, nothing in the second."""
-    scenario = toy_scenario([20_000, 20_000], [[0, 700], [300, 0]], [[500, 0], [300, 0]])
-    settings = {"num_prosumers": 2, "communities": 2, "battery_capacity_wh": 0, "pv_scale_permille": 1000}
+    """Three homes: in the first hour a surplus of 400 Wh and shortages of 300 and 200, in the second nothing."""
+    scenario = toy_scenario([20_000, 20_000], [[0, 300, 200], [300, 0, 0]], [[400, 0, 0], [300, 0, 0]])
+    settings = {"num_prosumers": 3, "communities": 2, "battery_capacity_wh": 0, "pv_scale_permille": 1000}
     params = P2PParams.from_dict(settings, 2)
     homes = draw_homes(params, scenario, 1, SEED, windows=False)
     rows = rows_of(homes, params)
     messages = {name: row.messages_per_hour for name, row in rows.items()}
-    # 2 orders and 2 answers; 2 orders and 2 messages of one trade; reports and bills of 2 homes in 2 hours; 2 managers
-    assert messages == {NO_TRADE: 0, POOL: 2, BILATERAL: 2, COMMUNITY: 4, HYBRID: 6, AGGREGATOR: 4}
+    # 3 orders, 3 answers; 3 orders, 4 of 2 trades; reports and bills of 3 homes in 2 hours; orders of 2 managers
+    assert messages == {NO_TRADE: 0, POOL: 3, BILATERAL: 3.5, COMMUNITY: 6, HYBRID: 8, AGGREGATOR: 6}
     numbers = {name: row.numbers_per_home_day for name, row in rows.items()}
     assert numbers == {NO_TRADE: 0, POOL: 24, BILATERAL: 24, COMMUNITY: 24, HYBRID: 24, AGGREGATOR: 24}
     assert [rows[name].hours_ahead for name in NAMES] == [0, 1, 1, 1, 1, 1]
-    assert rows[POOL].local_kwh == pytest.approx(0.5 * 12)
+    assert rows[POOL].local_kwh == pytest.approx(0.4 * 12)
     assert rows[POOL].local_price_tok_per_kwh == pytest.approx(28.0), "the short side earns the import price"
     assert rows[BILATERAL].local_price_tok_per_kwh == pytest.approx(23.5)
+    assert rows[POOL].bill_tok == pytest.approx(0.1 * 28 * 12 / 3)
     planned = P2PParams.from_dict({**settings, "battery_capacity_wh": 1_000, "battery_power_w": 500}, 2)
     homes = draw_homes(planned, scenario, 1, SEED, windows=False)
     rows = rows_of(homes, planned)
     assert [rows[name].hours_ahead for name in NAMES] == [0, 1, 1, 2, 2, 2]
-    assert rows[COMMUNITY].numbers_per_home_day == 24 + 4 / 2 / 2 * 24, "four numbers of one of two batteries"
+    assert rows[COMMUNITY].numbers_per_home_day == pytest.approx(24 + 4 / 3 / 2 * 24), "one battery, three homes"
 
 
 def test_an_auction_that_loses_money_is_found() -> None:
