@@ -28,7 +28,7 @@ class LedgerOptions:
     consensus: Annotated[Consensus, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = AUTHORITY
     """Who seals: proof_of_authority (default), proof_of_stake, proof_of_work or pbft."""
     validators: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
-    """Prosumers that seal; 1: the operator. Default: 1 under proof_of_authority, else all."""
+    """Prosumers or stations that seal; 1: the operator. Default: 1 under proof_of_authority, else all."""
     sign: Annotated[Literal["on", "off"], tyro.conf.arg(help_behavior_hint="")] = "on"
     """Sign by keys.json of the run, made if missing. (default: on)"""
 

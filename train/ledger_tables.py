@@ -127,7 +127,7 @@ def print_stats(console: Console, path: Path, stats: LedgerStats) -> None:
         (name, tok_per_kwh(each.least), f"{each.mean / 1000:,.3f}", tok_per_kwh(each.greatest))
         for name, each in stats.prices.items()
     ]
-    console.print(_table("Prices over the hours, token/kWh", ("", "least", "mean", "greatest"), prices))
+    console.print(_table("Prices over the blocks, token/kWh", ("", "least", "mean", "greatest"), prices))
     console.print(_table("Final balances", ("account", "balance\ntoken"), _balances(stats)))
 
 

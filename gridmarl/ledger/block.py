@@ -4,23 +4,23 @@
 |----------|-------------|------|---------------------------------------------------------------------------|
 | 0..1     | version     | u16  | 1                                                                         |
 | 2..3     | consensus   | u16  | 1 proof of authority, 2 proof of stake, 3 proof of work, 4 PBFT           |
-| 4..7     | period      | u32  | hour of the episode, height mod horizon                                   |
+| 4..7     | period      | u32  | period of the episode (hour, half hour), height mod horizon               |
 | 8..15    | height      | u64  | 0 for the first block                                                     |
 | 16..23   | lane        | u64  | lane of the batch                                                         |
-| 24..27   | tx_count    | u32  | 8P + 2, under strict finality 9P + 2                                      |
-| 28..31   | input_count | u32  | 1 + 2P                                                                    |
+| 24..27   | tx_count    | u32  | records of the transaction section, such as 8P + 2 (the market's rules)   |
+| 28..31   | input_count | u32  | records of the input section, such as 1 + 2P                              |
 | 32..63   | parent      | hash | header hash of the block before, the genesis hash for block 0             |
 | 64..95   | tx_root     | hash | BLAKE3 of the transaction section                                         |
 | 96..127  | input_root  | hash | BLAKE3 of the input section                                               |
 | 128..159 | state_root  | hash | derive-key BLAKE3 of the balances after the block                         |
-| 160..167 | sealer      | u64  | account that sealed: the operator, P + 1, or one of several prosumers     |
+| 160..167 | sealer      | u64  | account that sealed: the operator, or one of several members              |
 | 168..175 | difficulty  | u64  | zero bits that the hash begins with under proof of work, else 0           |
 | 176..183 | nonce       | u64  | solves the header under proof of work, else 0                             |
 | 184..255 | reserved    |      | zero                                                                      |
 
 The block's identity is the derive-key BLAKE3 hash of these 256 bytes. Signatures are Ed25519 over the identity
 (`gridmarl.ledger.keys`), 64 bytes per slot: none in an unsigned chain, one of the sealer, or under PBFT one vote per
-validator, zero where it has none (`gridmarl.ledger.genesis.Rules.signature_slots`).
+validator, zero where it has none (`gridmarl.ledger.chain_rules.ChainRules.signature_slots`).
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ of the ledger.
 |----------------------|-------------------------------------------------------------------------------|
 | format, version      | `gridmarl-keys`, 1                                                            |
 | validators           | private keys of the validators, 32 bytes each in hexadecimal                  |
-| participants         | private keys of the accounts: prosumers, then market, operator, upstream grid |
+| participants         | private keys of all accounts, in their order                                  |
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class KeyRing:
 
     Attributes:
         validators: of those who seal, in the order of the genesis' `sealers`.
-        participants: of the accounts `0 .. P + 2`, in the order of the genesis' `addresses`.
+        participants: of all accounts, in the order of the genesis' `addresses`.
 
     Raises:
         ConfigError: a key is not 32 bytes, or occurs twice.

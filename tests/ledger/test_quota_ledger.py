@@ -38,6 +38,7 @@ from tests.ledger.builders import (
 from tests.oracles.quota_play import QuotaPlay, quota_records
 
 PLAY = QuotaPlay(N=4, T=12)
+FILE_BLOCK = 256 + 64 * 13 + 64 * 20
 GOLDEN = (3374, "c949f1e7976bff7709cfabfb95d7bbda50457649de131e1031b7f39f45f57f5a")
 AUCTIONS = ("pairwise", "uniform", "marginal_pair")
 VARIANTS = {
@@ -157,6 +158,25 @@ def test_orders_that_cannot_be_are_named(values, field):
     error = verify_bytes(rehashed(rules, blocks)).error
     assert (error.block, error.section, error.field) == (height, "inputs", field)
     assert error.record_name == "QUOTA_ORDER of station 2"
+
+
+BOUNDS = [
+    *((0, {name: sign * (3 * 10**9 + 1)}, name) for name in ("margin_wh", "actual_margin_wh") for sign in (-1, 1)),
+    (1, {"declared_wh": 10**8 + 1, "deposit_utok": 7 * (10**8 + 1)}, "declared_wh"),
+    (1, {"declared_wh": -1, "deposit_utok": -7}, "declared_wh"),
+    (1 + 2 * PLAY.N, {"used_wh": 10**8 + 1}, "used_wh"),
+    (1 + 2 * PLAY.N, {"used_wh": -1}, "used_wh"),
+]
+
+
+@pytest.mark.parametrize(("record", "values", "field"), BOUNDS)
+def test_numbers_out_of_the_contracts_bounds_are_named(record, values, field):
+    rules, sealed = honest_blocks(PLAY, 4)
+    for height, each in enumerate(sealed[:3]):
+        blocks = [one.block for one in sealed]
+        blocks[height] = with_record(each.block, "inputs", record, **values)
+        error = verify_bytes(rehashed(rules, blocks)).error
+        assert (error.block, error.record, error.field, error.reason) == (height, record, field, "out of bounds")
 
 
 def test_an_order_where_nothing_is_scarce_and_use_beyond_the_quota_are_named():
@@ -294,3 +314,29 @@ def test_a_genesis_that_claims_more_makes_no_work(changes):
     verdict = verify_bytes(file_bytes(rules, [each.block for each in sealed], honest_trailer(sealed)))
     assert not verdict.ok
     assert verdict.error.block == 0 or verdict.error.section == "trailer"
+
+
+def test_any_bytes_end_in_a_located_verdict():
+    """Bits flipped, bytes put in, taken out, cut off, put behind; blocks and records swapped or doubled."""
+    rng, data = random.Random(11), honest_file(PLAY, 4)
+    start = len(data) - 112 - 12 * FILE_BLOCK
+    for _ in range(400):
+        at, count, some = rng.randrange(len(data)), rng.randint(1, 80), rng.randbytes(rng.randint(1, 80))
+        size = rng.choice((64, FILE_BLOCK))
+        one, other = (start + size * rng.randrange(12 * FILE_BLOCK // size) for _ in range(2))
+        changed = rng.choice(
+            (
+                data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :],
+                data[:at] + some + data[at:],
+                data[:at] + data[at + count :],
+                data[:at],
+                data + some,
+                data[:one] + data[other : other + size] + data[one + size :],
+            )
+        )
+        verdict = verify_bytes(changed)
+        assert verdict.ok == (changed == data)
+        if not verdict.ok:
+            pairs = enumerate(zip(data, changed, strict=False))
+            first = next((offset for offset, (old, new) in pairs if old != new), min(len(data), len(changed)))
+            assert verdict.blocks <= max(0, first - start) // FILE_BLOCK  # no changed block counts as verified
