@@ -40,8 +40,8 @@ class OverUse(Patient):
     * An urgent Wh that the quota does not cover is lost if it is not charged now. The least that one is worth is
       `short_value + unserved_cost - tariff`. If `r` is below that, all of them are to be charged.
     * An elastic Wh can be charged later, before the first vehicle leaves at `later_tariff`, so that now it counts as
-      worth `later_tariff - tariff` (too much where its own vehicle stays for a lower tariff). If `r` is below that, too,
-      and no urgent Wh stays uncharged, all of the room is to be charged.
+      worth `later_tariff - tariff` (too much where its own vehicle stays for a lower tariff). If `r` is below that,
+      too, and no urgent Wh stays uncharged, all of the room is to be charged.
 
     Equal is not below: who is indifferent complies. The charge is chosen before the auction is cleared, as a share of
     what the vehicles could take beyond the *final* quota. The share is `wanted / room`, the least with which everything
