@@ -52,6 +52,10 @@ class Purpose(IntEnum):
     EV_COUNT = 13
     EV_SESSION = 14
     EV_LOAD = 15
+    AGGREGATOR_DEVIATION = 16
+    AGGREGATOR_FORECAST = 17
+    FLEXIBILITY_REQUEST = 18
+    FLEXIBILITY_COST = 19
 
 
 def _two(values: tuple[int, int], device: torch.device) -> Tensor:

@@ -1,0 +1,1 @@
+"""Aggregators buy flexible energy from prosumers by auction: AggregatorAuction (chapter 5)."""
