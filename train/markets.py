@@ -20,6 +20,9 @@ class MarketEntry:
     Attributes:
         env: name in the registry of environments.
         agents: what one of its agents is called.
+        period: what one settled step is called.
+        horizon: the parameter that says how many periods an episode has.
+        truthful: agent of the registry that is truthful here.
         count: the parameter that says how many agents there are.
         own: parameters that say what a policy may choose from; they are each run's own matter.
         references: names of the rows that a comparison has beside the policies.
@@ -34,10 +37,14 @@ class MarketEntry:
         compare_policies: of runs and saved policies, see `gridmarl.train.compare_runs.compare_policies`.
         report: `(Sources, Wanted) -> Content`, what the page of `gridmarl report` shows.
         trials: a `gridmarl.train.sweep.trial.Trials`.
+        play: `(env, agent, seed, on_period) -> object`, one episode; `on_period` gets what each period settled.
     """
 
     env: str
     agents: str
+    period: str
+    horizon: str
+    truthful: str
     count: str
     own: tuple[str, ...]
     references: tuple[str, ...]
@@ -51,6 +58,7 @@ class MarketEntry:
     compare_policies: str
     report: str
     trials: str
+    play: str
 
     def load(self, command: str) -> Any:
         """The function or object behind the name of a command."""
@@ -61,6 +69,9 @@ class MarketEntry:
 _TWO_STAGE = MarketEntry(
     env="two-stage-dr",
     agents="prosumer",
+    period="hour",
+    horizon="horizon_hours",
+    truthful="truthful",
     count="num_prosumers",
     own=("action_space", "single_price", "price_levels", "quantity_levels"),
     references=("no market", "zero-intelligence", "truthful", "inflate", "aggregator"),
@@ -74,10 +85,14 @@ _TWO_STAGE = MarketEntry(
     compare_policies="gridmarl.train.compare_runs:compare_policies",
     report="gridmarl.train.report.content:gather",
     trials="gridmarl.train.two_stage:TRIALS",
+    play="gridmarl.train.rollout:play",
 )
 _EV_QUOTA = MarketEntry(
     env="ev-quota",
     agents="station",
+    period="half hour",
+    horizon="horizon_half_hours",
+    truthful="quota_truthful",
     count="num_stations",
     own=("action_space", "declare_levels", "trade_levels", "price_levels", "charge_levels"),
     references=("uncoordinated", "no trade", "truthful", "patient", "all over-declare", "coordinator"),
@@ -91,6 +106,7 @@ _EV_QUOTA = MarketEntry(
     compare_policies="gridmarl.train.quota.compare_runs:compare_policies",
     report="gridmarl.train.quota.report:gather",
     trials="gridmarl.train.quota.training:TRIALS",
+    play="gridmarl.train.quota.watching:watch_day",
 )
 _ENTRIES = {entry.env: entry for entry in (_TWO_STAGE, _EV_QUOTA)}
 

@@ -1,4 +1,4 @@
-"""`gridmarl render`: one episode of a policy as a film, as a picture of one hour, or as text."""
+"""`gridmarl render`: one episode of a policy as a film, as a picture of one period, or as text."""
 
 from __future__ import annotations
 
@@ -6,28 +6,27 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 import tyro
 
-from gridmarl.agents.registry import needs_discrete_actions
+from gridmarl.agents.registry import needs_discrete_actions, supports
+from gridmarl.envs.base.parallel import View
 from gridmarl.envs.registry import environment
 from gridmarl.envs.rendering.modes import RENDER_FPS
 from gridmarl.envs.rendering.screen import Pixels, Screen
-from gridmarl.envs.two_stage_dr.batched import BatchedTwoStageDR
-from gridmarl.envs.two_stage_dr.render import MarketView
-from gridmarl.envs.two_stage_dr.step import Settled
 from gridmarl.errors import ConfigError
 from gridmarl.protocols import Agent
 from gridmarl.train.checkpoint import write_atomically
 from gridmarl.train.contest import agent_for
+from gridmarl.train.markets import market_entry
 from gridmarl.train.options import MarketOptions, Settings, check_range, parse_settings
 from gridmarl.train.policies import load_policies
-from gridmarl.train.rollout import play
 from gridmarl.train.stage_bar import stage_bar
 
+TRUTHFUL = "truthful"
 MAX_FRAMES = 24 * 31
 PALETTE_FRAMES = 8
 LAST_FRAME_MS = 2000
@@ -37,10 +36,12 @@ COLOURS = 64
 
 @dataclass(kw_only=True)
 class Render(MarketOptions):
-    """Play one episode and show it: a GIF of all hours, a PNG of one, or text hour by hour."""
+    """Play one episode and show it: a GIF of all hours, a PNG of one, or text hour by hour (of charging stations: of
+    half hours)."""
 
-    agent: Annotated[str, tyro.conf.arg(metavar="NAME")] = "truthful"
-    """Policy of the prosumers; `gridmarl list` shows them. One that learns plays untrained."""
+    agent: Annotated[str, tyro.conf.arg(metavar="NAME")] = TRUTHFUL
+    """Policy of all agents; `gridmarl list` shows them, and `truthful` is that of the environment. One that learns
+    plays untrained."""
     agent_set: Settings = ()
     """Options of the agent."""
     policy: Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="")] = None
@@ -50,7 +51,7 @@ class Render(MarketOptions):
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
     """File to write; default: <env>-<agent>.<mode> in this folder, and standard output for ansi."""
     hour: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
-    """png only: hour of the episode, from 0; default: the last."""
+    """png only: hour of the episode (of charging stations: half hour), from 0; default: the last."""
     run_dir: tyro.conf.Suppress[Path | None] = None
 
     def check(self) -> None:
@@ -67,80 +68,113 @@ class Render(MarketOptions):
         torch.set_num_threads(self.threads)
         if self.policy is not None:
             return self._show_policy(self.policy)
-        params, scenario = self.parameters(), self.scenario()
-        if needs_discrete_actions(self.agent):
+        entry = market_entry(self.env)
+        name = entry.truthful if self.agent == TRUTHFUL else self.agent
+        if not supports(name, entry.env):
+            raise ConfigError(f"agent: {name!r} plays another environment; allowed: see `gridmarl list`")
+        params = entry.load("parameters")(self)
+        scenario = entry.load("scenario")(self, params)
+        if needs_discrete_actions(name):
             params = replace(params, action_space="discrete")
-        agent = agent_for(self, params, scenario, self.agent, 1, **parse_settings(self.agent_set))
-        return show_episode(self, self.batched(params, scenario, 1, auto_reset=False), agent)
+        agent = agent_for(self, params, scenario, name, 1, **parse_settings(self.agent_set))
+        return show_episode(self, self.make_env(params, scenario, 1, auto_reset=False), agent)
 
     def _show_policy(self, path: Path) -> int:
         policies = load_policies(self, [path])
+        env_name = policies.options.env
+        if self.env not in (MarketOptions.env, env_name):
+            raise ConfigError(f"env: {self.env!r}, but {path} is of {env_name}; allowed is {env_name}")
         (contender,) = policies.contenders
         build = next(iter(contender.policies.values()))
-        env = policies.options.batched(contender.params, policies.scenario, 1, auto_reset=False)
-        return show_episode(replace(self, env=policies.options.env, agent=contender.name), env, build(1))
+        env = policies.options.make_env(contender.params, policies.scenario, 1, auto_reset=False)
+        return show_episode(replace(self, env=env_name, agent=contender.name), env, build(1))
 
 
-def show_episode(options: Render, env: BatchedTwoStageDR, agent: Agent) -> int:
-    """Play `options.seed`'s episode in an environment of one lane and write what `options.mode` asks for."""
-    hours = env.params.horizon_hours
+def show_episode(options: Render, env: Any, agent: Agent) -> int:
+    """Play `options.seed`'s episode in a batched environment of one lane and write what `options.mode` asks for.
+
+    Raises:
+        ConfigError: no such hour, or more hours than a film may have.
+    """
+    film = Film(options, env, agent)
     name = f"{environment(options.env).name}-{options.agent}.{options.mode}"
     out = options.out or Path(name)
     if options.mode == "ansi":
-        _write_text(options, env, agent)
+        film.write_text()
         return 0
     if options.mode == "png":
-        check_range("hour", options.hour or 0, 0, hours - 1)
-        wanted = range(hours)[-1 if options.hour is None else options.hour]
-        (frame,) = _frames(options, env, agent, lambda hour: hour == wanted)
+        check_range("hour", options.hour or 0, 0, film.periods - 1)
+        wanted = range(film.periods)[-1 if options.hour is None else options.hour]
+        (frame,) = film.frames(lambda index: index == wanted)
         content = _png(frame)
     else:
-        if hours > MAX_FRAMES:
-            raise ConfigError(f"horizon_hours: {hours}, allowed for a GIF are 1 .. {MAX_FRAMES}")
-        content = _gif(_frames(options, env, agent, lambda _: True))
+        check_frames(film)
+        content = _gif(film.frames(lambda _: True))
     write_atomically(out, content)
     print(f"{out}: {len(content):,} bytes")
     return 0
 
 
-def _frames(options: Render, env: BatchedTwoStageDR, agent: Agent, wanted: Callable[[int], bool]) -> list[Pixels]:
-    """Frames `[H, W, 3]` uint8 of the wanted hours."""
-    view, screen, frames = MarketView(env.params), Screen("rgb_array"), list[Pixels]()
-    with stage_bar("frames", env.params.horizon_hours, "hours", options.progress) as advance:
+class Film:
+    """An episode as its environment shows it, period by period."""
 
-        def on_hour(settled: Settled) -> None:
-            _follow(view, env, settled)
-            if wanted(settled.hour):
-                frame = screen.show(view)
-                assert frame is not None and not isinstance(frame, str)
-                frames.append(frame)
-            advance()
+    def __init__(self, options: Render, env: Any, agent: Agent) -> None:
+        self.options, self.env, self.agent = options, env, agent
+        self.market = market_entry(options.env)
+        self.periods: int = getattr(env.params, self.market.horizon)
+        made = environment(options.env)
+        shown = made if made.view else environment(self.market.env)  # played as that, so shown as that
+        self.view: View = shown.load("view")(env)
 
-        play(env, agent, options.seed, on_hour=on_hour)
-    return frames
+    def play(self, on_period: Callable[[int], None]) -> None:
+        """Play it; `on_period` is called with each period's index, when the view shows it."""
+        shown = 0
+
+        def record(settled: Any) -> None:
+            nonlocal shown
+            if shown == 0:  # the state still holds what the episode began with
+                self.view.start(self.env.state)
+            self.view.record(settled)
+            on_period(shown)
+            shown += 1
+
+        self.market.load("play")(self.env, self.agent, self.options.seed, record)
+
+    def frames(self, wanted: Callable[[int], bool]) -> list[Pixels]:
+        """Frames `[H, W, 3]` uint8 of the wanted periods."""
+        screen, frames = Screen("rgb_array"), list[Pixels]()
+        with stage_bar("frames", self.periods, f"{self.market.period}s", self.options.progress) as advance:
+
+            def on_period(index: int) -> None:
+                if wanted(index):
+                    frame = screen.show(self.view)
+                    assert frame is not None and not isinstance(frame, str)
+                    frames.append(frame)
+                advance()
+
+            self.play(on_period)
+        return frames
+
+    def write_text(self) -> None:
+        """To standard output as it is played, or to the file."""
+        blocks = list[str]()
+
+        def on_period(_: int) -> None:
+            block = self.view.text() + "\n"
+            if self.options.out is None:
+                print(block)
+            else:
+                blocks.append(block)
+
+        self.play(on_period)
+        if self.options.out is not None:
+            write_atomically(self.options.out, "\n".join(blocks).encode())
 
 
-def _follow(view: MarketView, env: BatchedTwoStageDR, settled: Settled) -> None:
-    """Record an hour; with the first one the episode begins, whose prices the state still holds."""
-    if settled.hour == 0:
-        view.start(env.state)
-    view.record(settled)
-
-
-def _write_text(options: Render, env: BatchedTwoStageDR, agent: Agent) -> None:
-    view, blocks = MarketView(env.params), list[str]()
-
-    def on_hour(settled: Settled) -> None:
-        _follow(view, env, settled)
-        block = view.text() + "\n"
-        if options.out is None:
-            print(block)
-        else:
-            blocks.append(block)
-
-    play(env, agent, options.seed, on_hour=on_hour)
-    if options.out is not None:
-        write_atomically(options.out, "\n".join(blocks).encode())
+def check_frames(film: Film) -> None:
+    """ConfigError where an episode is too long for a film."""
+    if film.periods > MAX_FRAMES:
+        raise ConfigError(f"{film.market.horizon}: {film.periods}, allowed for a GIF are 1 .. {MAX_FRAMES}")
 
 
 def _png(frame: Pixels) -> bytes:

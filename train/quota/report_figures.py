@@ -153,8 +153,6 @@ def balances_picture(views: Sequence[PlayedDays]) -> Picture:
         for view, mean in zip(views, means, strict=True)
     ]
     lanes = views[0].change_utok.shape[1]
-    caption = (
-        "What the accounts of the stations and of the grid operator (DSO) gained over a day, fees and penalties too."
-    )
+    caption = "What the accounts of the stations and of the grid operator (DSO) gained over a day, fees included."
     alt = f"Balances at the end of a day, token. {'; '.join(found)}."
     return picture(draw, alt, caption + (f" Means over {lanes} days." if lanes > 1 else ""))

@@ -6,18 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from gridmarl.envs.ev_quota.batched import BatchedEVQuota
 from gridmarl.envs.ev_quota.panels import clock
 from gridmarl.envs.ev_quota.render import QuotaHalfHour, quota_half_hour
 from gridmarl.envs.rendering.curves import WH_PER_KWH
+from gridmarl.protocols import Agent
 from gridmarl.train.contest import Contender
+from gridmarl.train.markets import market_entry
 from gridmarl.train.quota.contest import env_for
-from gridmarl.train.quota.episode import Policy
-from gridmarl.train.quota.market import TRUTHFUL, HeldOut
-from gridmarl.train.quota.rows import policy_of
+from gridmarl.train.quota.market import ENV, TRUTHFUL, HeldOut
+from gridmarl.train.quota.rows import heuristic
+from gridmarl.train.quota.watching import watch_day
 from gridmarl.train.report.play import ASKED_FOR
 
 Integers = NDArray[np.int64]
@@ -72,7 +73,7 @@ class ChosenHalfHour:
 def watch_truthful(held_out: HeldOut) -> PlayedDays:
     """The truthful stations' days."""
     env = held_out.market.batched(held_out.lanes, action_space="continuous")
-    return _watch(TRUTHFUL, None, env, policy_of(env, "quota_truthful"), held_out.seed)
+    return _watch(TRUTHFUL, None, env, heuristic(env, market_entry(ENV).truthful), held_out.seed)
 
 
 def watch(held_out: HeldOut, contender: Contender) -> PlayedDays:
@@ -80,19 +81,14 @@ def watch(held_out: HeldOut, contender: Contender) -> PlayedDays:
     trained = min(contender.policies)
     agent, env = contender.policies[trained](held_out.lanes), env_for(held_out, contender)
     shown = trained if len(contender.policies) > 1 else None
-    return _watch(contender.name, shown, env, lambda seen: agent.act(seen, explore=False), held_out.seed)
+    return _watch(contender.name, shown, env, agent, held_out.seed)
 
 
-def _watch(name: str, trained: int | None, env: BatchedEVQuota, policy: Policy, seed: int) -> PlayedDays:
-    observation, ended = env.reset(seed), False
+def _watch(name: str, trained: int | None, env: BatchedEVQuota, agent: Agent, seed: int) -> PlayedDays:
+    env.reset(seed)
     before = env.state.balances.cpu().numpy().copy()
     half_hours: list[QuotaHalfHour] = []
-    while not ended:
-        with torch.no_grad():
-            result = env.step(policy(observation))
-        observation, ended = result.observation, bool(result.truncated[0])
-        if env.settled is not None:
-            half_hours.append(quota_half_hour(env.settled))
+    watch_day(env, agent, seed, lambda settled: half_hours.append(quota_half_hour(settled)))
     return PlayedDays(name, trained, half_hours, env.state.balances.cpu().numpy() - before)
 
 
