@@ -222,6 +222,16 @@ def test_command(tmp_path: Path) -> None:
         assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes(), name
 
 
+def test_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut_off(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gridmarl.train.p2p.command.play_forms", cut_off)
+    outcome = gridmarl("compare", "p2p", "--days", "1", "--lanes", "1", "--run-dir", tmp_path / "run")
+    assert (outcome.code, outcome.err) == (130, "")
+    assert not (tmp_path / "run" / "summary.json").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -274,12 +284,12 @@ def test_windows_of_recorded_days(real_data: Path, tmp_path: Path) -> None:
     homes = real_data / "households" / "ausgrid_8homes_hourly_201207_201306_wh.csv.gz"
     prices = real_data / "aemo" / "nem_30min_201207_201312.csv.gz"
     files = ("--prices", prices, "--homes", homes)
-    arguments = ("compare", "p2p", *files, "--lanes", "2", "--days", "1", "--set", "num_prosumers=8")
+    arguments = ("compare", "p2p", *files, "--lanes", "2", "--days", "1")
     outcome = gridmarl(*arguments, "--start", "2013-02-04", "--run-dir", folder)
     assert (outcome.code, outcome.err) == (0, "")
     assert "2 episodes of 24 hours, recorded days one after the other" in outcome.out
     config, summary = strict_json(folder / "config.json"), strict_json(folder / "summary.json")
-    assert config["params"]["pv_scale_permille"] == 1000
+    assert (config["params"]["num_prosumers"], config["params"]["pv_scale_permille"]) == (8, 1000)
     assert config["scenario"]["name"] == "NSW1-2013-02-04-2d"
     rows = {row["name"]: row for row in summary["rows"]}
     costs = []

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from gridmarl.errors import ConfigError
 from gridmarl.scenarios.scenario import Scenario
-from gridmarl.train.options import MAX_DAYS, MAX_LANES, MarketOptions, check_range, parse_settings, read_config
+from gridmarl.train.options import MAX_DAYS, MarketOptions, check_range, parse_settings, read_config
 from gridmarl.train.p2p.figure import bills_figure, load_figure
 from gridmarl.train.p2p.forms import HYBRID, STAGES, AllForms, play_forms
 from gridmarl.train.p2p.homes import Homes, draw_homes
@@ -60,13 +60,13 @@ def compare_p2p(options: Compare) -> int:
     """
     _refuse_foreign(options)
     options.check()
-    params = _parameters(options)
     torch.set_num_threads(options.threads)
     windows, lanes = options.start is not None, options.episodes
     if windows:
         check_range("days * lanes", options.num_days * lanes, 1, MAX_DAYS)
     drawn_from = replace(options, days=options.num_days * lanes) if windows else options
     scenario = drawn_from.scenario()
+    params = _parameters(options, scenario)
     homes = draw_homes(params, scenario, lanes, evaluation_seed(options.seed), windows=windows)
     folder = replace(options, env=_DRAWN_LIKE).folder(COMPARISON)
     about = {"command": "compare", **describe_run(options), "params": params.to_dict()}
@@ -95,11 +95,10 @@ def _refuse_foreign(options: Compare) -> None:
         raise ConfigError(f"device: {options.device!r} with {COMPARISON}, allowed is cpu")
 
 
-def _parameters(options: Compare) -> P2PParams:
-    check_range("days", options.num_days, 1, MAX_DAYS)
-    check_range("lanes", options.episodes, 1, MAX_LANES)
-    # recorded photovoltaics as they were
-    values: dict[str, Any] = {"pv_scale_permille": PERMILLE} if options.homes else {}
+def _parameters(options: Compare, scenario: Scenario) -> P2PParams:
+    values: dict[str, Any] = {}
+    if options.homes:  # all of them, with photovoltaics as they were
+        values = {"num_prosumers": scenario.num_homes, "pv_scale_permille": PERMILLE}
     values |= read_config(options.config) | parse_settings(options.set)
     return P2PParams.from_dict(values, 24 * options.num_days)
 
