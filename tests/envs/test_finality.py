@@ -344,8 +344,8 @@ def test_sealed_hours_verify(name: str, tmp_path: Path) -> None:
     assert (list(stats.kinds)[-1].name, stats.transactions) == ("INTEREST", verdict.transactions)
     assert (stats.kinds[list(stats.kinds)[-1]].amount_utok > 0) == (params.credit_interest_ppm > 0)
     with LedgerReader.open(tmp_path / "ledger") as reader:
-        block = reader.block(12)
-    rows = list(transaction_rows([block], params.num_prosumers, 12))
+        block, rules = reader.block(12), reader.rules
+    rows = list(transaction_rows([block], rules, 12))
     assert b"".join(row.to_record() for row in rows) == block.transactions
     assert rows[-1].kind == "INTEREST"
     assert any(row.principal_utok for row in rows[-params.num_prosumers :])
