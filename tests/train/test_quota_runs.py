@@ -188,7 +188,7 @@ def test_a_sweep_refuses_what_training_refuses(tmp_path: Path) -> None:
     options = train_options(Sweep(env="ev-quota", agent="dqn", steps=96, lanes=4), Configuration(0, {}, {}))
     for changes, told in (
         ({"agent": "truthful"}, "plays another environment"),
-        ({"ledger": "stored"}, "--ledger stored"),
+        ({"ledger": "batch"}, "ledger"),
         ({"set": ("stations=3",)}, "stations"),
     ):
         with pytest.raises(ConfigError, match=told):
