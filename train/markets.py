@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from gridmarl.envs.registry import environment
+from gridmarl.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,10 @@ def market_entry(name: str) -> MarketEntry:
     """The entry of an environment's name or PettingZoo id.
 
     Raises:
-        ConfigError: no such environment; lists what exists.
+        ConfigError: no such environment, or one that no command can play yet; lists what exists.
     """
-    return _ENTRIES.get(environment(name).name, _TWO_STAGE)
+    known = environment(name)
+    found = _ENTRIES.get(known.name)
+    if found is None and not known.commands:
+        raise ConfigError(f"env: {name!r} is not for this command; allowed here: {', '.join(sorted(_ENTRIES))}")
+    return found or _TWO_STAGE

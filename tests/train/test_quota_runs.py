@@ -11,9 +11,13 @@ from typing import Any
 
 import pytest
 
+from gridmarl.agents.registry import supports
+from gridmarl.envs.registry import environment
 from gridmarl.errors import ConfigError
+from gridmarl.train import markets
 from gridmarl.train.checkpoint import load_checkpoint, tree_hash
 from gridmarl.train.markets import market_entry
+from gridmarl.train.options import MarketOptions
 from gridmarl.train.sweep.options import Sweep
 from gridmarl.train.sweep.plan import Configuration, Trial, train_options
 from gridmarl.train.sweep.trial import TrialJob, run_trial, trials_in
@@ -156,10 +160,34 @@ def test_every_environment_of_ours_has_an_entry_and_every_command_of_it_is_there
     for name in ("two-stage-dr", "ev-quota"):
         entry = market_entry(name)
         assert entry.env == name
-        for command in ("parameters", "changes", "scenario", "train", "compare", "evaluate", "compare_policies"):
+        for command in (
+            "parameters",
+            "changes",
+            "scenario",
+            "train",
+            "compare",
+            "evaluate",
+            "compare_policies",
+            "report",
+        ):
             assert callable(entry.load(command))
+        assert callable(entry.load("play"))
+        params = entry.load("parameters")(MarketOptions(env=name))
+        assert {entry.count, entry.horizon, *entry.own} <= set(params.to_dict())
+        assert supports(entry.truthful, name)
     with pytest.raises(ConfigError, match="environment 'nowhere': unknown"):
         market_entry("nowhere")
+
+
+def test_an_environment_without_commands_is_refused_and_a_plug_in_is_played_as_the_two_stage_market(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known = replace(environment("two-stage-dr"), name="other")
+    monkeypatch.setattr(markets, "environment", lambda _: known)
+    assert market_entry("other").env == "two-stage-dr"
+    monkeypatch.setattr(markets, "environment", lambda _: replace(known, commands=False))
+    with pytest.raises(ConfigError, match="env: 'other' is not for this command; allowed here: ev-quota, two-stage-dr"):
+        market_entry("other")
 
 
 def test_a_trial_of_a_sweep_is_the_run_that_train_makes(runs: Path, tmp_path: Path) -> None:
