@@ -13,6 +13,7 @@ LEARNING: dict[str, dict[str, Any]] = {
         "n_step": 10,  # five half hours: what waiting brings is learned in days, not weeks
         "epsilon_start": 0.3,  # stations that act at random spoil the market, and lose far more than tariffs differ by
         "epsilon_end": 0.02,
+        "exploration_steps": 80_000,
         "batch_size": 1024,
         "learning_rate": 5e-4,
     },
