@@ -38,7 +38,7 @@ from gridmarl.train.options import (
 from gridmarl.train.planning import Benchmarks, plan_benchmarks
 from gridmarl.train.policies import is_policy, market_of
 from gridmarl.train.rollout import play
-from gridmarl.train.run_folder import describe_run, describe_scenario, write_json
+from gridmarl.train.run_folder import describe_run, describe_scenario, remove_earlier, write_json
 from gridmarl.train.runs import Kept
 from gridmarl.train.stage_bar import stage_bar
 from gridmarl.train.tables import print_comparison, results_console, write_metrics
@@ -98,6 +98,8 @@ class Compare(LedgerOptions, MarketOptions):
 
     def run(self) -> int:
         """Run the comparison; exit code 0, or 130 after Ctrl-C (the run folder keeps what was done)."""
+        if self.over_use != "table" and self.env not in ("ev-quota", environments()["ev-quota"].env_id):
+            raise ConfigError(f"--over-use {self.over_use} with {self.env}: belongs to ev-quota; allowed is none")
         if self.env == PEER_TO_PEER:
             from gridmarl.train.p2p.command import compare_p2p
 
@@ -158,7 +160,7 @@ def run_compare(options: Compare) -> int:
     scenario = options.scenario()
     _try_out(options, params[readings[0]], scenario)  # bad input ends here, before a folder is made
     folder = options.folder("compare")
-    _remove_earlier(folder)
+    remove_earlier(folder)
     config = {
         "command": "compare",
         **describe_run(options),
@@ -187,15 +189,6 @@ def _try_out(options: Compare, params: TwoStageDRParams, scenario: Scenario) -> 
     options.sealing(params.num_prosumers)
     env = options.batched(replace(params, action_space="discrete"), options.training_scenario(), options.train_lanes)
     build_agent(env, _train_config(options, env.env_id, params))
-
-
-def _remove_earlier(folder: Path) -> None:
-    """What an earlier comparison left in the same folder, so that no file of it passes for one of this."""
-    for pattern in ("ledger*.bin", "checkpoint-*.pt", "metrics.csv", "summary.json", "figures/*.png"):
-        for path in folder.glob(pattern):
-            path.unlink()
-    for path in folder.glob("deep-q-*"):
-        shutil.rmtree(path)
 
 
 def _benchmarks(options: Compare, params: TwoStageDRParams, scenario: Scenario, result: Comparison) -> Benchmarks:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import platform
+import shutil
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -64,3 +65,12 @@ def fingerprint(scenario: Scenario) -> str:
             hasher.update(f"{item.name} {tuple(value.shape)}".encode())
             hasher.update(value.cpu().contiguous().numpy().tobytes())
     return hasher.hexdigest()
+
+
+def remove_earlier(folder: Path) -> None:
+    """What an earlier comparison left in the same folder, so that no file of it passes for one of this."""
+    for pattern in ("ledger*.bin", "checkpoint-*.pt", "metrics.csv", "overuse.csv", "summary.json", "figures/*.png"):
+        for path in folder.glob(pattern):
+            path.unlink()
+    for path in folder.glob("deep-q*"):
+        shutil.rmtree(path)

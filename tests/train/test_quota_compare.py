@@ -165,8 +165,11 @@ def test_command(tmp_path: Path) -> None:
     assert strict_json(folder / "config.json")["params"]["num_stations"] == 2
 
 
-def test_over_use_can_be_left_out(tmp_path: Path) -> None:
+def test_over_use_can_be_left_out_and_an_earlier_comparison_is_replaced(tmp_path: Path) -> None:
     folder = tmp_path / "run"
+    for left in ("overuse.csv", "figures/overuse.png", "deep-q/checkpoint.pt", "deep-q-penalty-1/checkpoint.pt"):
+        (folder / left).parent.mkdir(parents=True, exist_ok=True)
+        (folder / left).write_bytes(b"earlier")
     options = ("--over-use", "off", "--exploitability", "off", "--run-dir", folder)
     outcome = gridmarl("compare", "ev-quota", *SMALL, *options)
     assert (outcome.code, outcome.err) == (0, "")
@@ -174,6 +177,22 @@ def test_over_use_can_be_left_out(tmp_path: Path) -> None:
     assert strict_json(folder / "summary.json")["over_use"] is None
     assert not (folder / "overuse.csv").exists()
     assert not (folder / "figures" / "overuse.png").exists()
+    assert not (folder / "deep-q-penalty-1").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("ev-quota", "--dr-settlement", "additive"), "--dr-settlement"),
+        (("two-stage-dr", "--over-use", "off"), "--over-use"),
+        (("p2p", "--over-use", "learn"), "--over-use"),
+    ],
+)
+def test_options_of_another_comparison_are_refused(arguments: tuple[str, ...], named: str, tmp_path: Path) -> None:
+    outcome = gridmarl("compare", *arguments, "--run-dir", tmp_path / "run")
+    assert outcome.code == 2
+    assert named in outcome.err
+    assert not (tmp_path / "run").exists()
 
 
 def test_over_use_against_the_penalty_rate() -> None:

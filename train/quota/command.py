@@ -11,12 +11,13 @@ import torch
 from rich.console import Console
 
 from gridmarl.envs.ev_quota.batched import BatchedEVQuota
+from gridmarl.errors import ConfigError
 from gridmarl.protocols import Agent
 from gridmarl.train.config import TrainConfig
 from gridmarl.train.loop import build_agent, train
 from gridmarl.train.quota.episode import QuotaEpisode, play_day
 from gridmarl.train.quota.figure import load_figure, over_use_figure
-from gridmarl.train.quota.market import NO_TRADE, HeldOut, QuotaMarket
+from gridmarl.train.quota.market import ENV, NO_TRADE, HeldOut, QuotaMarket
 from gridmarl.train.quota.over_use import OverUseTable, learned_rates, learned_row, over_use_table, tried_rates
 from gridmarl.train.quota.rows import (
     Deviation,
@@ -27,7 +28,7 @@ from gridmarl.train.quota.rows import (
 )
 from gridmarl.train.quota.settings import agent_options
 from gridmarl.train.quota.tables import deviations_table, print_over_use, print_rows, write_rows
-from gridmarl.train.run_folder import describe_run, write_json
+from gridmarl.train.run_folder import describe_run, remove_earlier, write_json
 from gridmarl.train.stage_bar import stage_bar
 from gridmarl.train.tables import results_console
 from gridmarl.train.train_options import evaluation_seed
@@ -65,9 +66,12 @@ def compare_quota(options: Compare) -> int:
     """
     market = QuotaMarket.of(options)
     options.check()
+    if options.dr_settlement != "both":
+        raise ConfigError(f"--dr-settlement {options.dr_settlement} with {ENV}: it has one settlement only")
     torch.set_num_threads(options.threads)
     build_agent(*_training(options, market))  # what it refuses ends here, before a folder is made
     folder = options.folder("compare")
+    remove_earlier(folder)
     about = {"command": "compare", **describe_run(options), "params": market.params.to_dict()}
     scenario = {"scenario": market.scenario.name, "attribution": market.scenario.attribution}
     write_json(folder / "config.json", about | scenario)
