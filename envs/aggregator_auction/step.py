@@ -5,13 +5,14 @@ Rules: docs/aggregator-auction.md. All tensors int64, lanes last; no host synchr
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from gridmarl.clearing.pairwise import Trades
-from gridmarl.clearing.registry import get_procurement
+from gridmarl.clearing.registry import Auction, get_procurement
 from gridmarl.contracts.errors import IllegalTransitionError
 from gridmarl.envs.aggregator_auction.actions import Orders, collect_orders, quantise
 from gridmarl.envs.aggregator_auction.assets import Fixed, after
@@ -111,7 +112,13 @@ def settle(params: AggregatorAuctionParams, state: State, up_orders: Orders, dow
 def clear(params: AggregatorAuctionParams, orders: Orders, hour: int) -> Trades:
     """The book of one direction, by the payment rule; prices between 0 and the cap, ties start at the hour."""
     cap = torch.full_like(orders.bid_price.select(0, 0), params.cap_utok_per_wh)
-    return get_procurement(params.payment_rule)(*orders, torch.zeros_like(cap), cap, hour)
+    return _auction(params.payment_rule)(*orders, torch.zeros_like(cap), cap, hour)
+
+
+@lru_cache
+def _auction(payment_rule: str) -> Auction:
+    """By its name, which always means the same; the registry reads what packages offer at every look-up."""
+    return get_procurement(payment_rule)
 
 
 def advance(
