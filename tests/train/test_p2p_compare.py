@@ -227,9 +227,12 @@ def test_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("gridmarl.train.p2p.command.play_forms", cut_off)
-    outcome = gridmarl("compare", "p2p", "--days", "1", "--lanes", "1", "--run-dir", tmp_path / "run")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "summary.json").write_text("of an earlier run")
+    outcome = gridmarl("compare", "p2p", "--days", "1", "--lanes", "1", "--run-dir", folder)
     assert (outcome.code, outcome.err) == (130, "")
-    assert not (tmp_path / "run" / "summary.json").exists()
+    assert [path.name for path in folder.iterdir()] == ["config.json"]
 
 
 @pytest.mark.parametrize(

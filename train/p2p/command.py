@@ -69,6 +69,7 @@ def compare_p2p(options: Compare) -> int:
     params = _parameters(options, scenario)
     homes = draw_homes(params, scenario, lanes, evaluation_seed(options.seed), windows=windows)
     folder = replace(options, env=_DRAWN_LIKE).folder(COMPARISON)
+    _remove_earlier(folder)
     about = {"command": "compare", **describe_run(options), "params": params.to_dict()}
     write_json(
         folder / "config.json",
@@ -81,6 +82,13 @@ def compare_p2p(options: Compare) -> int:
         return 130
     _report(folder, results_console(), _found(homes, forms), _notes(params, homes, scenario, windows))
     return 0
+
+
+def _remove_earlier(folder: Path) -> None:
+    """What an earlier comparison left in the same folder, so that nothing of it passes for a result of this one."""
+    for pattern in ("metrics.csv", "summary.json", "figures/*.png"):
+        for path in folder.glob(pattern):
+            path.unlink()
 
 
 def _refuse_foreign(options: Compare) -> None:
