@@ -270,14 +270,16 @@ def test_parameters_without_a_command() -> None:
 
 
 def test_episodes_of_a_series_follow_each_other() -> None:
-    scenario = toy_scenario([1, 2, 3, 4], [[10, 11], [20, 21], [30, 31], [40, 41]], [[0, 5], [0, 6], [0, 7], [0, 8]])
+    """Three of two hours each."""
+    loads, suns = [[10 * hour, 10 * hour + 1] for hour in range(1, 7)], [[0, 4 + hour] for hour in range(1, 7)]
+    scenario = toy_scenario(range(1, 7), loads, suns)
     params = P2PParams.from_dict({"num_prosumers": 2, "communities": 1, "pv_scale_permille": 1000}, 2)
-    homes = draw_homes(params, scenario, 2, SEED, windows=True)
+    homes = draw_homes(params, scenario, 3, SEED, windows=True)
     assert homes.load_wh[:, :, 0].tolist() == [[10, 11], [20, 21]]
-    assert homes.load_wh[:, :, 1].tolist() == [[30, 31], [40, 41]]
-    assert homes.generation_wh[:, 1].tolist() == [[5, 7], [6, 8]]
-    assert (homes.import_price - 8_000).tolist() == [[1, 3], [2, 4]]
-    again = draw_homes(params, scenario, 2, SEED, windows=False)
+    assert homes.load_wh[:, :, 2].tolist() == [[50, 51], [60, 61]]
+    assert homes.generation_wh[:, 1].tolist() == [[5, 7, 9], [6, 8, 10]]
+    assert (homes.import_price - 8_000).tolist() == [[1, 3, 5], [2, 4, 6]]
+    again = draw_homes(params, scenario, 3, SEED, windows=False)
     assert np.array_equal(again.load_wh[:, :, 0], again.load_wh[:, :, 1])
 
 
