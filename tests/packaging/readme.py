@@ -23,6 +23,7 @@ SMALLER: dict[str, str] = {
     "torchrun --nproc-per-node 2 -m gridmarl train": _SMALL_RUN,
     "gridmarl sweep": "--steps 640 --lanes 32 --eval-lanes 2",
     "gridmarl compare": "--train-steps 640 --train-lanes 32 --lanes 2",
+    "gridmarl compare p2p": "--lanes 2",
 }
 _FENCE = re.compile(r"^( *)```([^\n]*)\n(.*?)^\1```[ \t]*$", re.MULTILINE | re.DOTALL)
 
