@@ -33,7 +33,7 @@ class Capacities(NamedTuple):
     down_wh: Tensor
 
 
-def fixed(params: AggregatorAuctionParams, device: torch.device | str = "cpu") -> Fixed:
+def constants(params: AggregatorAuctionParams, device: torch.device | str = "cpu") -> Fixed:
     """Constants of the parameters on a device."""
     ranges = [params.cost_range(kind) for kind in params.kinds]
 

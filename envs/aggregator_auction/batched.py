@@ -8,7 +8,7 @@ from torch import Tensor
 from gridmarl.clearing.registry import get_mechanism, mechanism_names
 from gridmarl.clearing.uniform import PRICE_RULES
 from gridmarl.envs.aggregator_auction.actions import action_spec, aggregator_spec
-from gridmarl.envs.aggregator_auction.assets import fixed
+from gridmarl.envs.aggregator_auction.assets import constants
 from gridmarl.envs.aggregator_auction.generator import housed, reset
 from gridmarl.envs.aggregator_auction.observe import (
     AGGREGATOR_FIELDS,
@@ -86,7 +86,7 @@ class BatchedAggregatorAuction(BatchedMarket[State, Settled]):
                 self.action_spec,
             ),
         }
-        self.fixed = fixed(self.params, self.device)
+        self.fixed = constants(self.params, self.device)
         self._scales = observation_scales(self.device)
 
     def joined(self, aggregators: Tensor, prosumers: Tensor) -> Tensor:

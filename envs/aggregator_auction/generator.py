@@ -26,10 +26,11 @@ def housed(params: AggregatorAuctionParams, scenario: Scenario) -> Scenario:
     Raises:
         ConfigError: an hour's load, generation or price may be beyond the bounds of a book.
     """
-    order = (scenario.pv_wh.sum((0, 1)) > 0).to(torch.int64).argsort(descending=True, stable=True)
-    sunny = (scenario.pv_wh.sum((0, 1)) > 0).sum().clamp(min=1)
-    solar = torch.tensor([kind == "photovoltaic" for kind in params.kinds])
-    anyone = torch.arange(params.num_prosumers) % scenario.num_homes
+    device, has_sun = scenario.pv_wh.device, scenario.pv_wh.sum((0, 1)) > 0
+    order = has_sun.to(torch.int64).argsort(descending=True, stable=True)
+    sunny = has_sun.sum().clamp(min=1)
+    solar = torch.tensor([kind == "photovoltaic" for kind in params.kinds], device=device)
+    anyone = torch.arange(params.num_prosumers, device=device) % scenario.num_homes
     index = torch.where(solar, order[(solar.cumsum(0) - 1).clamp(min=0) % sunny], anyone)
     made = replace(
         scenario, load_wh=scenario.load_wh.index_select(2, index), pv_wh=scenario.pv_wh.index_select(2, index)

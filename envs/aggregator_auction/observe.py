@@ -71,7 +71,7 @@ PROSUMER_FIELDS: tuple[ObservationField, ...] = (
     _price("down_cost", "private: own cost of it"),
     _energy("charge", "private: energy in its battery"),
     _energy("due", "private: deferred load that comes back in this hour"),
-    _energy("deferred", "private: all deferred load that comes back, in this hour and later"),
+    _energy("deferred", "private: all deferred load that comes back, in this hour and later", high=float(MAX_BOOK_WH)),
     _energy("ahead", "private: load that has run ahead and need not run any more"),
 )
 ROLE_FIELD = _flag("is_aggregator", "public: 1 of an aggregator, 0 of a prosumer")

@@ -30,6 +30,19 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "wild": _BOTH
     | {"deviation_persistence_permille": 1000, "deviation_volatility_permille": 1000, "request_max_wh": 30_001},
     "quiet": _SMALL | {"deviation_volatility_permille": 0, "forecast_error_permille": 0},
+    "large": _BOTH
+    | {
+        "portfolio_wh": 2_000_000,
+        "portfolio_step_permille": 0,
+        "forecast_error_permille": 1000,
+        "request_max_wh": 4_000_000,
+        "battery_capacity_wh": 10_000_000,
+        "battery_power_w": 10_000_000,
+        "shiftable_permille": 10_000,
+        "load_power_w": 10_000_000,
+        "return_hours": 168,
+        "cap_utok_per_wh": 10_000_000,
+    },
     "one_of_each": _BOTH | {"num_aggregators": 1, "num_prosumers": 1, "horizon_hours": 3},
 }
 WHOLESALE = [6_000, 21_000, -9_000, 2_000, 0, 7_777]

@@ -10,7 +10,7 @@ import torch
 from gridmarl.clearing import registry
 from gridmarl.clearing.book import Clearing
 from gridmarl.clearing.uniform import clear_uniform
-from gridmarl.envs.aggregator_auction.assets import after, at_first, capacities, fixed, spread
+from gridmarl.envs.aggregator_auction.assets import after, at_first, capacities, constants, spread
 from gridmarl.envs.aggregator_auction.batched import BatchedAggregatorAuction
 from gridmarl.envs.aggregator_auction.generator import bell, imbalance_prices, requests
 from gridmarl.envs.aggregator_auction.params import AggregatorAuctionParams
@@ -101,7 +101,7 @@ def test_bells_have_the_moments_the_page_gives() -> None:
 
 def test_requests() -> None:
     params = AggregatorAuctionParams(variant="flexibility", request_permille=300, request_max_wh=1_000)
-    shares = requests(params, fixed(params), lane_keys(2, 50_000), 5)
+    shares = requests(params, constants(params), lane_keys(2, 50_000), 5)
     total = shares.sum(0)
     assert bool((shares[0] * shares[1] >= 0).all()), "all shares in the direction of the request"
     assert float((total != 0).double().mean()) == pytest.approx(0.3, abs=0.01)
@@ -139,7 +139,7 @@ def test_a_battery_by_hand() -> None:
     params = AggregatorAuctionParams(
         num_prosumers=1, assets="battery", variant="flexibility", battery_capacity_wh=5_001, battery_power_w=2_000
     )
-    held, none = fixed(params), torch.zeros(1, 1, dtype=torch.int64)
+    held, none = constants(params), torch.zeros(1, 1, dtype=torch.int64)
     stores = at_first(params, held, 1)
     seen = []
     for up, down in ((2_000, 0), (500, 0), (0, 2_000), (0, 2_000), (0, 1_001), (0, 0), (0, 0), (0, 0)):
@@ -158,7 +158,7 @@ def test_a_load_by_hand() -> None:
     params = AggregatorAuctionParams(
         num_prosumers=1, assets="load", variant="flexibility", return_hours=3, load_power_w=1_500
     )
-    held, none = fixed(params), torch.zeros(1, 1, dtype=torch.int64)
+    held, none = constants(params), torch.zeros(1, 1, dtype=torch.int64)
     stores = at_first(params, held, 1)
     seen = []
     plays = ((1_000, 900, 0), (1_000, 0, 0), (1_000, 700, 0), (200, 0, 700), (500, 0, 0), (1_000, 0, 0))

@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from gridmarl.clearing.registry import get_procurement
 from gridmarl.contracts.errors import IllegalTransitionError
 from gridmarl.envs.aggregator_auction.actions import Orders, action_spec, pick, quantise
-from gridmarl.envs.aggregator_auction.assets import fixed
+from gridmarl.envs.aggregator_auction.assets import constants
 from gridmarl.envs.aggregator_auction.batched import BatchedAggregatorAuction
 from gridmarl.envs.aggregator_auction.generator import housed, reset
 from gridmarl.envs.aggregator_auction.observe import FIELDS, observation_scales, observe
@@ -45,14 +45,14 @@ def test_episode_on_fake_cuda(name: str) -> None:
     host = housed(params, default_scenario())
     with FakeTensorMode():
         moved = _fake(host)
-        spec, scales, constants = action_spec(params, "cuda:0"), observation_scales("cuda:0"), fixed(params, "cuda:0")
+        spec, scales, held = action_spec(params, "cuda:0"), observation_scales("cuda:0"), constants(params, "cuda:0")
         shape = (5, params.num_aggregators + params.num_prosumers)
         kind = torch.int64 if spec.num_actions else torch.float32
         actions = torch.zeros(shape if spec.num_actions else (*shape, spec.size), dtype=kind, device="cuda:0")
-        state = reset(params, constants, moved, 1, 5)
+        state = reset(params, held, moved, 1, 5)
         for _ in range(params.horizon_hours):
-            state, result = step(params, spec, constants, moved, state, actions)
-            seen = observe(params, constants, state, scales)
+            state, result = step(params, spec, held, moved, state, actions)
+            seen = observe(params, held, state, scales)
             assert seen.device.type == "cuda"
             assert tuple(seen.shape) == (*shape, len(FIELDS))
         assert result.closed
