@@ -26,7 +26,8 @@ class EnvEntry:
         batched, parallel, aec, params: "module:attribute" of the batched class, the factories, and the parameter class.
         view: "module:attribute" of a function from a batched environment and a lane to what `gridmarl render` shows: an
             object with `start`, `record`, `draw` and `text` (`gridmarl.envs.base.parallel.View`); empty: no pictures.
-        commands: whether the commands that take runs (evaluate, report, render, sweep) can play it.
+        commands: whether commands written for the two-stage market may play it; an environment with an entry of its
+            own in `gridmarl.train.markets` needs none.
     """
 
     name: str
