@@ -56,6 +56,16 @@ class Seen:
     down_capacity: Tensor
     down_cost: Tensor
 
+    @property
+    def up_offer(self) -> Tensor:
+        """What can be delivered up at a cost that an order may ask, Wh."""
+        return self.up_capacity * (self.up_cost <= self.cap)
+
+    @property
+    def down_offer(self) -> Tensor:
+        """What can be delivered down at a cost that an order may ask, Wh."""
+        return self.down_capacity * (self.down_cost <= self.cap)
+
 
 @dataclass(frozen=True)
 class Order:
@@ -137,8 +147,8 @@ class AggregatorTruthful(AuctionHeuristic):
     def orders(self, seen: Seen) -> tuple[Order, Order]:
         """No shading, nothing withheld."""
         value = value_of_need(seen)
-        up = Order(seen.up_cost + value, seen.up_capacity + seen.need.abs() * (value > 0))
-        return up, Order(seen.down_cost, seen.down_capacity)
+        up = Order(seen.up_cost + value, seen.up_offer + seen.need.abs() * (value > 0))
+        return up, Order(seen.down_cost, seen.down_offer)
 
 
 class AggregatorZeroIntelligence(AuctionHeuristic):
@@ -169,12 +179,12 @@ class AggregatorZeroIntelligence(AuctionHeuristic):
         price_up, energy_up, price_down, energy_down = words.transpose(1, 2).unbind(0)
         self._steps += 1
         value = value_of_need(seen)
-        most = seen.up_capacity + seen.need.abs() * (value > 0)
+        most = seen.up_offer + seen.need.abs() * (value > 0)
         lowest, highest = seen.up_cost, torch.where(seen.is_aggregator > 0, value, seen.cap)
         ask = lowest + below(price_up, (highest - lowest).clamp(min=0) + 1)
         down_ask = seen.down_cost + below(price_down, (seen.cap - seen.down_cost).clamp(min=0) + 1)
         up = Order(ask, below(energy_up, most + 1))
-        return up, Order(down_ask, below(energy_down, seen.down_capacity + 1))
+        return up, Order(down_ask, below(energy_down, seen.down_offer + 1))
 
     def state_dict(self) -> dict[str, Any]:
         """The step counter."""

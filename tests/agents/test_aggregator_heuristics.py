@@ -10,6 +10,7 @@ import torch
 from gridmarl.agents.aggregator_heuristics import AggregatorTruthful, AggregatorZeroIntelligence, AuctionHeuristic
 from gridmarl.agents.registry import make_agent
 from gridmarl.envs.aggregator_auction.batched import BatchedAggregatorAuction
+from gridmarl.envs.aggregator_auction.params import AggregatorAuctionParams
 from gridmarl.envs.registry import make_batched
 from gridmarl.errors import ConfigError
 from gridmarl.protocols import AgentContext, Transition
@@ -134,6 +135,30 @@ def test_zero_intelligence_stays_within_its_limits(name: str) -> None:
             assert bool((up.bid_price <= settled.short_price).all())
     spread = (up.ask_price - now.up_cost).double() / (30_000 - now.up_cost)
     assert float(spread.mean()) == pytest.approx(0.5, abs=0.03)
+
+
+@pytest.mark.parametrize("kind", HEURISTICS)
+def test_nobody_sells_below_its_cost(kind: type[AuctionHeuristic]) -> None:
+    """A cap of 3,002: batteries cost 3,000 to 3,002, all loads more, photovoltaics less and more."""
+    params = AggregatorAuctionParams(
+        variant="flexibility",
+        cap_utok_per_wh=3_002,
+        battery_cost_low_utok_per_wh=3_000,
+        battery_cost_high_utok_per_wh=3_002,
+    )
+    env = BatchedAggregatorAuction(params, num_envs=100, auto_reset=False)
+    agent, observation, sold = kind(context_of(env)), env.reset(5), 0
+    for _ in range(params.horizon_hours):
+        observation = env.step(agent.act(observation, explore=False)).observation
+        settled = env.settled
+        assert settled is not None
+        now, up, down = settled.situation, settled.up, settled.down
+        assert bool((up.income_utok >= up.sell_fill_wh * now.up_cost).all())
+        assert bool((down.income_utok >= down.sell_fill_wh * now.down_cost).all())
+        assert not bool((settled.up_orders.ask_wh * (now.up_cost > 3_002)).any())
+        assert not bool((settled.down_orders.ask_wh * (now.down_cost > 3_002)).any())
+        sold += int(up.volume_wh.sum()) + int(down.volume_wh.sum())
+    assert sold > 0
 
 
 def test_truthful_play_is_worth_more() -> None:
