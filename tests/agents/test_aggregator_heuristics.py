@@ -189,6 +189,8 @@ def test_what_they_refuse(kind: type[AuctionHeuristic]) -> None:
         ("tabular_q", "discrete", {}),
         ("ppo", "flexibility", {"rollout_steps": 4, "hidden": [8]}),
         ("mappo", "discrete", {"rollout_steps": 4, "hidden": [8]}),
+        ("sb3-ppo", "flexibility", {"n_steps": 4, "batch_size": 16}),
+        ("sb3-dqn", "discrete_flexibility", {"learning_starts": 32, "batch_size": 16}),
     ],
 )
 def test_learners_know_nothing_of_roles_and_learn(agent: str, name: str, options: dict[str, Any]) -> None:
