@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import warnings
 from collections.abc import Callable
-from importlib.util import find_spec
 from types import FunctionType
 from typing import Any
 
 import torch
 
-
-def missing_compiler(device: torch.device) -> str | None:
-    """What torch.compile would need on this device and does not find; None if all is there."""
-    if device.type == "cuda":
-        return None if find_spec("triton") else "no triton"
-    wanted = os.environ.get("CXX", "g++")
-    return None if shutil.which(wanted) else f"no C++ compiler ({wanted})"
+from gridmarl.compiler import missing_compiler
 
 
 def can_compile(device: torch.device, what: str) -> bool:

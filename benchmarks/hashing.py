@@ -26,7 +26,7 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks.provenance import RESULTS, provenance, rounded, write_csv
-from gridmarl.envs.two_stage_dr.compiled import missing_compiler
+from gridmarl.compiler import missing_compiler
 from gridmarl.ledger.blake3_compress import Compress, compiled_compress, compress
 from gridmarl.ledger.blake3_tensors import blake3_batch, subtree_root, subtree_values
 from gridmarl.ledger.records import RECORD_BYTES, transaction_count

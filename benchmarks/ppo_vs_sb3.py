@@ -33,8 +33,8 @@ from stable_baselines3 import PPO as SB3PPO
 from torch import nn
 
 from benchmarks.provenance import RESULTS, provenance, rounded, write_csv
-from gridmarl.agents.compiling import missing_compiler
 from gridmarl.agents.ppo import PPO
+from gridmarl.compiler import missing_compiler
 from gridmarl.envs.adapters.sb3 import SB3VecEnv
 from gridmarl.envs.two_stage_dr.batched import BatchedTwoStageDR
 from gridmarl.protocols import AgentContext, BatchedEnv, Transition

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from benchmarks import hashing
 from benchmarks.provenance import RESULTS, provenance, rounded, write_csv
-from gridmarl.envs.two_stage_dr.compiled import missing_compiler
+from gridmarl.compiler import missing_compiler
 from gridmarl.ledger.batch import BatchChain, BatchRoots
 from gridmarl.ledger.batch_verify import pieces
 from gridmarl.ledger.blake3_compress import Compress, compiled_compress, compress

@@ -25,8 +25,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.provenance import RESULTS, provenance, rounded, write_csv
+from gridmarl.compiler import missing_compiler
 from gridmarl.envs.two_stage_dr.batched import BatchedTwoStageDR, LedgerLevel
-from gridmarl.envs.two_stage_dr.compiled import missing_compiler
 from gridmarl.envs.two_stage_dr.env import parallel_env
 from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
 

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gridmarl.compiler import missing_compiler
 from gridmarl.envs.base.sealed import HASHED, LedgerLevel, SealedMarket
 from gridmarl.envs.base.state import StepResult
 from gridmarl.envs.two_stage_dr.actions import action_spec
-from gridmarl.envs.two_stage_dr.compiled import CompiledStep, missing_compiler
+from gridmarl.envs.two_stage_dr.compiled import CompiledStep
 from gridmarl.envs.two_stage_dr.generator import check_bounds, reset
 from gridmarl.envs.two_stage_dr.observe import FIELDS, fields_of, observation_scales, observe
 from gridmarl.envs.two_stage_dr.params import TwoStageDRParams

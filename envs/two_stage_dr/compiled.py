@@ -7,9 +7,6 @@ lanes.
 
 from __future__ import annotations
 
-import os
-import shutil
-from importlib.util import find_spec
 from types import FunctionType
 from typing import Any
 
@@ -23,14 +20,6 @@ from gridmarl.envs.two_stage_dr.state import State
 from gridmarl.envs.two_stage_dr.step import Settled, step_at
 from gridmarl.protocols import ActionSpec
 from gridmarl.scenarios.scenario import Scenario
-
-
-def missing_compiler(device: torch.device) -> str | None:
-    """What torch.compile would need on this device and does not find; None if all is there."""
-    if device.type == "cuda":
-        return None if find_spec("triton") else "no triton"
-    wanted = os.environ.get("CXX", "g++")
-    return None if shutil.which(wanted) else f"no C++ compiler ({wanted})"
 
 
 def _hour(

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from gridmarl.agents.compiling import missing_compiler
 from gridmarl.agents.dqn import DQN
 from gridmarl.agents.ppo import PPO
 from gridmarl.agents.registry import make_agent
+from gridmarl.compiler import missing_compiler
 from gridmarl.protocols import Agent, Transition
 from tests.agents.ppo_cases import FAST, AimEnv, parameter_hash
 from tests.agents.test_dqn import FAST as FAST_DQN

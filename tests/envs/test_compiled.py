@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from gridmarl.compiler import missing_compiler
 from gridmarl.envs.two_stage_dr.batched import BatchedTwoStageDR
-from gridmarl.envs.two_stage_dr.compiled import missing_compiler
 from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
 from tests.envs.helpers import random_actions
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmarks.hashing import Options, main
-from gridmarl.envs.two_stage_dr.compiled import missing_compiler
+from gridmarl.compiler import missing_compiler
 from gridmarl.errors import ConfigError
 from gridmarl.ledger import blake3_compress, hashing
 from gridmarl.ledger.bao_verify import chunk_value, to_bytes
