@@ -24,6 +24,7 @@ from rich.table import Table
 from benchmarks.provenance import RESULTS, provenance, rounded, write_csv
 from gridmarl.agents.registry import make_agent
 from gridmarl.consensus import Network
+from gridmarl.consensus.registry import blocks_to_finality
 from gridmarl.envs.two_stage_dr.batched import BatchedTwoStageDR
 from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
 from gridmarl.envs.two_stage_dr.step import Settled
@@ -34,6 +35,7 @@ from gridmarl.train.rollout import Episode, play
 from gridmarl.units import UTOK_PER_TOKEN
 
 OUTPUT = RESULTS / "finality-cpu.csv"
+MECHANISMS = ("pbft", "proof_of_authority", "proof_of_stake", "proof_of_work")
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,9 @@ class Options:
     @property
     def lags(self) -> dict[str, int]:
         """Blocks that must follow until a block is final, by mechanism."""
+        validators, confirmations = self.validators, self.confirmations
         return {
-            "pbft": 0,
-            "proof_of_authority": self.validators // 2,
-            "proof_of_stake": self.confirmations,
-            "proof_of_work": self.confirmations,
+            name: blocks_to_finality(name, validators=validators, confirmations=confirmations) for name in MECHANISMS
         }
 
 

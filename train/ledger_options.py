@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 
 import tyro
 
+from gridmarl.consensus.registry import blocks_to_finality
 from gridmarl.errors import ConfigError
 from gridmarl.ledger.chain_rules import ChainRules
 from gridmarl.ledger.election import MAX_VALIDATORS
@@ -43,6 +44,12 @@ class LedgerOptions:
             "difficulty_bits": DIFFICULTY_BITS if self.consensus == "proof_of_work" else 0,
             "confirmations": CONFIRMATIONS if self.consensus in ("proof_of_work", "proof_of_stake") else 0,
         }
+
+    def finality_lag_hours(self, num_prosumers: int) -> int:
+        """Hours until money is final, by who seals; a block is an hour."""
+        fields = self.sealing_fields(num_prosumers)
+        sizes = {name: fields[name] for name in ("validators", "confirmations")}
+        return blocks_to_finality(self.consensus, **sizes)
 
     def sealing(self, num_prosumers: int) -> dict[str, Any]:
         """`sealing_fields` of a two-stage market.

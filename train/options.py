@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -96,11 +96,18 @@ class MarketOptions:
         values |= parse_settings(self.set)
         values |= overrides
         params: TwoStageDRParams = environment(self.env).load("params").from_dict(values)
+        strict = getattr(params, "has_strict_finality", False)  # parameters of a plug-in may know no finality
+        if strict and "finality_lag_hours" not in values:
+            params = replace(params, finality_lag_hours=self.finality_lag_hours(params.num_prosumers))
         if self.start is not None and params.horizon_hours > 24 * self.num_days:
             raise ConfigError(
                 f"horizon_hours: {params.horizon_hours}, allowed is at most the window of {self.num_days} days"
             )
         return params
+
+    def finality_lag_hours(self, num_prosumers: int) -> int:
+        """Hours until money is final under strict finality, unless set; commands with a ledger know who seals it."""
+        return 0
 
     def _check_environment(self) -> None:
         if not environment(self.env).commands:

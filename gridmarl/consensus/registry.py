@@ -43,3 +43,25 @@ def make_consensus(name: str = DEFAULT, network: Network | None = None, **option
         return _MECHANISMS[name](network or Network(), **options)
     except TypeError as error:
         raise ConfigError(f"options of {name}: {error}") from error
+
+
+def blocks_to_finality(name: str, *, validators: int, confirmations: int) -> int:
+    """Blocks that must follow until a block is final, where all validators are honest (docs/finality.md).
+
+    Args:
+        name: of the mechanism.
+        validators: how many may seal; under proof of authority a majority has to build on a block.
+        confirmations: of proof of stake and of work.
+
+    Raises:
+        ConfigError: an unknown name.
+    """
+    blocks = {
+        "proof_of_authority": validators // 2,
+        "proof_of_stake": confirmations,
+        "proof_of_work": confirmations,
+        "pbft": 0,
+    }
+    if name not in blocks:
+        raise ConfigError(f"consensus: {name!r}, allowed are {', '.join(_MECHANISMS)}")
+    return blocks[name]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gridmarl.consensus import DEFAULT, Network, candidates_of, consensus_names, make_consensus
+from gridmarl.consensus.registry import blocks_to_finality
 from gridmarl.errors import ConfigError
 from gridmarl.ledger import LedgerReader
 from gridmarl.ledger.hashing import header_hash
@@ -99,3 +100,11 @@ def test_the_stake_is_what_was_earned_in_reductions_before() -> None:
 def test_there_are_no_more_validators_than_prosumers() -> None:
     with pytest.raises(ConfigError, match=r"validators: 6, allowed are 1 \.\. 5"):
         candidates_of([], PROSUMERS, 6)
+
+
+def test_blocks_to_finality_by_mechanism() -> None:
+    lags = {name: blocks_to_finality(name, validators=7, confirmations=4) for name in consensus_names()}
+    assert lags == {"proof_of_authority": 3, "proof_of_stake": 4, "proof_of_work": 4, "pbft": 0}
+    assert blocks_to_finality("proof_of_authority", validators=1, confirmations=4) == 0
+    with pytest.raises(ConfigError, match="consensus: 'gossip', allowed are proof_of_authority"):
+        blocks_to_finality("gossip", validators=1, confirmations=1)
