@@ -1,0 +1,1 @@
+"""AggregatorAuction compared: virtual power plants, which call flexible assets without an auction."""
