@@ -25,7 +25,7 @@ from gridmarl.train.aggregator.control import (
     play_policy,
     welfare_bound,
 )
-from gridmarl.train.aggregator.foresight import foresee
+from gridmarl.train.aggregator.foresight import foresee, problem_of
 from gridmarl.train.aggregator.price_signal import PRICE_STEPS, Prices, choose_prices, response, shared_by_need
 from gridmarl.train.aggregator.profile import profile_of
 from gridmarl.train.aggregator.rows import control_rows, cost_utok, episode_row, references
@@ -250,3 +250,28 @@ def test_an_environment_that_resets_itself_is_refused() -> None:
     env = batched("default", 1)
     with pytest.raises(ConfigError, match="auto_reset: True, allowed is False"):
         play_policy(env, AggregatorTruthful(context_of(env)), SEED)
+
+
+def test_the_problem_is_the_hour_as_it_stands() -> None:
+    """In the middle of an episode: what is owed, held and allowed; of some assets; less what others deliver."""
+    env = market("flexibility")
+    start = begin(env, SEED)
+    known, owed = foresee(env, start), 0
+    for hour in controlled("flexibility", 0).hours[3:5]:
+        now, lane, assets = hour.situation, 1, np.array([0, 1, 4])
+        state = start.with_changes(hour=hour.hour, situation=now, stores=hour.stores)
+        used = (np.array([10, 20]), np.array([3, 4]))
+        made = problem_of(env, known, state, lane, assets, used)
+        hours = env.params.horizon_hours - hour.hour
+        due = np.zeros((3, hours), dtype=np.int64)
+        due[:, : env.params.return_hours] = hour.stores.rebound_wh[:, assets, lane].numpy().T[:, :hours]
+        assert np.array_equal(made.due_wh, due)
+        owed += int(due.sum())
+        assert np.array_equal(made.charge_wh, hour.stores.charge_wh[assets, lane].numpy())
+        assert np.array_equal(made.up_capacity_wh, now.up_capacity_wh[assets, lane].numpy())
+        need = now.need_wh[:, lane].numpy()
+        assert np.array_equal(made.up_limit_wh[:, 0], np.maximum(2 * np.maximum(need, 0) - used[0], 0))
+        assert np.array_equal(made.down_limit_wh[:, 0], np.maximum(2 * np.maximum(-need, 0) - used[1], 0))
+        assert np.array_equal(made.up_limit_wh[:, 1], 2 * np.maximum(known.need_wh[hour.hour + 1, :, lane], 0))
+        assert np.array_equal(made.deviation_wh[:, 0], now.deviation_wh[:, lane].numpy() - used[0] + used[1])
+    assert owed > 0
