@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 
 from gridmarl.envs.registry import environment
 from gridmarl.errors import ConfigError, DataError
+from gridmarl.json_depth import require_shallow
 from gridmarl.protocols import Agent
 from gridmarl.train.checkpoint import BEST_FILE, CHECKPOINT_FILE, load_checkpoint
 from gridmarl.train.config import CONFIG_FILE
@@ -94,7 +95,7 @@ class Run:
     def summary(self) -> dict[str, Any]:
         """Content of summary.json; empty before the end of the run."""
         path = self.folder / "summary.json"
-        return _read_object(path) if path.is_file() else {}
+        return read_object(path) if path.is_file() else {}
 
     @property
     def params(self) -> Any:
@@ -147,7 +148,7 @@ def _seed_folder(folder: Path) -> SeedFolder:
     path = folder / CONFIG_FILE
     if not path.is_file():
         raise DataError(f"{folder}: holds no {CONFIG_FILE}; allowed is the folder of {_A_RUN}")
-    content = _read_object(path)
+    content = read_object(path)
     if content.get("command") != "train":
         raise DataError(f"{path}: command {content.get('command')!r}; allowed is the folder of {_A_RUN}")
     try:
@@ -158,9 +159,12 @@ def _seed_folder(folder: Path) -> SeedFolder:
     return SeedFolder(folder, config)
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """An object from a JSON file; DataError names the file and what is wrong with it."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        require_shallow(text)
+        content = json.loads(text)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as JSON: {error}") from error
     if not isinstance(content, dict):

@@ -22,7 +22,7 @@ class Clearing(NamedTuple):
     high: Tensor  # [E] highest price at which the local market clears (Walrasian interval)
 
 
-def _check_range(name: str, values: Tensor, low: int, high: int) -> None:
+def check_range(name: str, values: Tensor, low: int, high: int) -> None:
     bad = (values < low) | (values > high)
     if bad.any():
         where = bad.nonzero()[0].tolist()
@@ -63,9 +63,9 @@ def validate_book(
         if price.shape != energy.shape:
             allowed = f"that of {side}_price, {list(price.shape)}"
             raise DataError(f"{side}_wh: shape {list(energy.shape)}; allowed is {allowed}")
-        _check_range(f"{side}_wh", energy, 0, MAX_ORDER_WH)
-        _check_range(f"sum of {side}_wh", energy.sum(0), 0, MAX_BOOK_WH)
+        check_range(f"{side}_wh", energy, 0, MAX_ORDER_WH)
+        check_range(f"sum of {side}_wh", energy.sum(0), 0, MAX_BOOK_WH)
     for name in ("buy_price", "sell_price", "floor", "cap"):
-        _check_range(name, (named | limits)[name], -MAX_PRICE_UTOK_PER_WH, MAX_PRICE_UTOK_PER_WH)
+        check_range(name, (named | limits)[name], -MAX_PRICE_UTOK_PER_WH, MAX_PRICE_UTOK_PER_WH)
     widest = 2 * MAX_PRICE_UTOK_PER_WH if price_bits is None else 2**price_bits - 1
-    _check_range("cap - floor", cap - floor, 0, widest)
+    check_range("cap - floor", cap - floor, 0, widest)

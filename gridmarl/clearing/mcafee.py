@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 
 from gridmarl.clearing.apportion import apportion
-from gridmarl.clearing.pairwise import Trades, _nothing, _rank, _segments, _Side, _side
+from gridmarl.clearing.pairwise import Side, Trades, merit_order_side, nothing_traded, rank_by_index, segments_between
 
 
 def clear_mcafee(
@@ -61,9 +61,9 @@ def clear_mcafee(
     """
     bid, offer = torch.minimum(buy_price, cap), torch.maximum(sell_price, floor)
     if bid.size(0) == 0 or offer.size(0) == 0:
-        return _nothing(buy_wh, sell_wh, cap)
-    buy, sell = _side(-bid, buy_wh, start), _side(offer, sell_wh, start)
-    volume = _segments(buy, sell).energy_wh.sum(1, keepdim=True)
+        return nothing_traded(buy_wh, sell_wh, cap)
+    buy, sell = merit_order_side(-bid, buy_wh, start), merit_order_side(offer, sell_wh, start)
+    volume = segments_between(buy, sell).energy_wh.sum(1, keepdim=True)
     last_buy, last_sell = _last_traded(buy, volume), _last_traded(sell, volume)
     bid_k, offer_l = -_at(buy.price, last_buy), _at(sell.price, last_sell)
     mean = _mean_of_next(buy, sell, volume, floor, cap)
@@ -83,7 +83,7 @@ def operator_surplus(trades: Trades) -> Tensor:
     return trades.payment_utok.sum(0) - trades.income_utok.sum(0)
 
 
-def _last_traded(side: _Side, volume: Tensor) -> Tensor:
+def _last_traded(side: Side, volume: Tensor) -> Tensor:
     """`[E, 1]` place of the order within which the efficient volume ends; one of quantity 0 never is."""
     return torch.searchsorted(side.end, volume).clamp(max=side.end.size(1) - 1)
 
@@ -93,10 +93,10 @@ def _at(values: Tensor, place: Tensor) -> Tensor:
     return values.gather(1, place).squeeze(1)
 
 
-def _mean_of_next(buy: _Side, sell: _Side, volume: Tensor, floor: Tensor, cap: Tensor) -> Tensor:
+def _mean_of_next(buy: Side, sell: Side, volume: Tensor, floor: Tensor, cap: Tensor) -> Tensor:
     """`[E]` mean, rounded down, of the best bid and the best offer behind the volume, the floor and the cap without."""
 
-    def price_behind(side: _Side, none: Tensor) -> Tensor:
+    def price_behind(side: Side, none: Tensor) -> Tensor:
         place = torch.searchsorted(side.end, volume, right=True)
         orders = side.end.size(1)
         price = _at(side.price, place.clamp(max=orders - 1))
@@ -107,10 +107,10 @@ def _mean_of_next(buy: _Side, sell: _Side, volume: Tensor, floor: Tensor, cap: T
     return (bid + offer) >> 1
 
 
-def _kept(price: Tensor, energy: Tensor, start: int | Tensor, side: _Side, last: Tensor, with_last: Tensor) -> Tensor:
+def _kept(price: Tensor, energy: Tensor, start: int | Tensor, side: Side, last: Tensor, with_last: Tensor) -> Tensor:
     """`[N, E]` quantities of the orders before the last traded one, in some lanes with that one; zeros elsewhere."""
     orders = price.size(0)
-    rank = _rank(price, start)
+    rank = rank_by_index(price, start)
     place = (rank + price * orders).expand_as(price)
     last_index = side.order.gather(1, last).t()
     return energy * (place < place.gather(0, last_index) + with_last)

@@ -91,7 +91,7 @@ def clear_pairwise(
     bid, offer = torch.minimum(buy_price, cap), torch.maximum(sell_price, floor)
     buys, sells = bid.size(0), offer.size(0)
     if buys == 0 or sells == 0:
-        return _nothing(buy_wh, sell_wh, cap)
+        return nothing_traded(buy_wh, sell_wh, cap)
     if route == "auto":
         route = "broadcast" if buys + sells <= BROADCAST_MAX_ORDERS else "merge"
     walk = _by_broadcast if route == "broadcast" else _by_merge
@@ -112,8 +112,8 @@ def match_pairs(
     if bid.size(0) == 0 or offer.size(0) == 0:
         none = buy_wh.new_zeros((bid.size(0) + offer.size(0), cap.size(0)))
         return Pairs(none, none, none, none)
-    buy, sell = _side(-bid, buy_wh, start), _side(offer, sell_wh, start)
-    segments = _segments(buy, sell)
+    buy, sell = merit_order_side(-bid, buy_wh, start), merit_order_side(offer, sell_wh, start)
+    segments = segments_between(buy, sell)
     trades = segments.energy_wh > 0
     columns = (
         buy.order.gather(1, segments.buy_place) * trades,
@@ -124,12 +124,12 @@ def match_pairs(
     return Pairs(*(column.t() for column in columns))
 
 
-def _nothing(buy_wh: Tensor, sell_wh: Tensor, cap: Tensor) -> Trades:
+def nothing_traded(buy_wh: Tensor, sell_wh: Tensor, cap: Tensor) -> Trades:
     bought, sold = torch.zeros_like(buy_wh), torch.zeros_like(sell_wh)
     return Trades(bought, sold, bought, sold, torch.zeros_like(cap))
 
 
-def _rank(orders: Tensor, start: int | Tensor) -> Tensor:
+def rank_by_index(orders: Tensor, start: int | Tensor) -> Tensor:
     """`[N, 1]` or `[N, E]` place of each order of a side among equal prices."""
     count = orders.size(0)
     index = torch.arange(count, device=orders.device).unsqueeze(1)
@@ -149,7 +149,7 @@ def _shifted(cumulative: Tensor) -> Tensor:
     return pad(cumulative.narrow(1, 0, cumulative.size(1) - 1), (1, 0))
 
 
-class _Side(NamedTuple):
+class Side(NamedTuple):
     """One side in the order of the walk, lanes first: `[E, N]`."""
 
     order: Tensor  # its index in the book
@@ -157,7 +157,7 @@ class _Side(NamedTuple):
     end: Tensor  # cumulative energy, the order's own included
 
 
-class _Segments(NamedTuple):
+class Segments(NamedTuple):
     """What lies between neighbouring steps of the two staircases, `[E, B + S]`."""
 
     end: Tensor  # cumulative energy
@@ -167,14 +167,14 @@ class _Segments(NamedTuple):
     energy_wh: Tensor  # 0 where bid and offer do not meet
 
 
-def _side(price: Tensor, energy: Tensor, start: int | Tensor) -> _Side:
+def merit_order_side(price: Tensor, energy: Tensor, start: int | Tensor) -> Side:
     """Sorted by price, then by rank; the key holds both, so that no two are equal."""
-    key = price * price.size(0) + _rank(price, start)
+    key = price * price.size(0) + rank_by_index(price, start)
     order = _turned(key).argsort(1)
-    return _Side(order, price.t().gather(1, order), energy.t().gather(1, order).cumsum(1))
+    return Side(order, price.t().gather(1, order), energy.t().gather(1, order).cumsum(1))
 
 
-def _segments(buy: _Side, sell: _Side) -> _Segments:
+def segments_between(buy: Side, sell: Side) -> Segments:
     end = torch.cat((buy.end, sell.end), 1).sort(1).values
     begin = _shifted(end)
     buy_place = torch.searchsorted(buy.end, begin, right=True)
@@ -184,16 +184,16 @@ def _segments(buy: _Side, sell: _Side) -> _Segments:
     buy_place, sell_place = buy_place.clamp(max=buys - 1), sell_place.clamp(max=sells - 1)
     bid, offer = -buy.price.gather(1, buy_place), sell.price.gather(1, sell_place)
     energy = (end - begin) * (both & (bid >= offer))
-    return _Segments(end, buy_place, sell_place, (bid + offer) >> 1, energy)
+    return Segments(end, buy_place, sell_place, (bid + offer) >> 1, energy)
 
 
 def _by_merge(bid: Tensor, buy_wh: Tensor, offer: Tensor, sell_wh: Tensor, start: int | Tensor) -> Trades:
-    buy, sell = _side(-bid, buy_wh, start), _side(offer, sell_wh, start)
-    segments = _segments(buy, sell)
+    buy, sell = merit_order_side(-bid, buy_wh, start), merit_order_side(offer, sell_wh, start)
+    segments = segments_between(buy, sell)
     volume = segments.energy_wh.sum(1)
     paid = (segments.energy_wh * segments.price).cumsum(1)
 
-    def of_orders(one: _Side, other: _Side) -> tuple[Tensor, Tensor]:
+    def of_orders(one: Side, other: Side) -> tuple[Tensor, Tensor]:
         """Fill and money of each order: differences of cumulative values at the order's two steps."""
         filled = torch.minimum(one.end, volume.unsqueeze(1))
         own = torch.arange(one.end.size(1), device=one.end.device)
@@ -216,7 +216,7 @@ def _back(cumulative: Tensor, order: Tensor) -> Tensor:
 
 def _interval(price: Tensor, energy: Tensor, start: int | Tensor) -> tuple[Tensor, Tensor]:
     """`[N, E]` where each order begins and ends on its side's staircase, without sorting."""
-    key = price * price.size(0) + _rank(price, start)
+    key = price * price.size(0) + rank_by_index(price, start)
     begin = ((key.unsqueeze(0) < key.unsqueeze(1)) * energy.unsqueeze(0)).sum(1)
     return begin, begin + energy
 

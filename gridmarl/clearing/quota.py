@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gridmarl.clearing.apportion import apportion
-from gridmarl.clearing.book import Clearing, _check_range
+from gridmarl.clearing.book import Clearing, check_range
 from gridmarl.clearing.pairwise import Trades
 from gridmarl.errors import DataError
 from gridmarl.preferences import floor_div
@@ -81,9 +81,9 @@ def validate_demand(demand: Tensor, margin: Tensor) -> None:
     if demand.dim() != 2 or demand.size(0) == 0 or demand.size(1) != margin.size(0):
         allowed = f"[stations, lanes] with a station or more and {margin.size(0)} lanes"
         raise DataError(f"demand: shape {list(demand.shape)}; allowed is {allowed}")
-    _check_range("demand", demand, 0, MAX_ORDER_WH)
-    _check_range("sum of demand", demand.sum(0), 0, MAX_BOOK_WH)
-    _check_range("margin", margin, -MAX_BOOK_WH, MAX_BOOK_WH)
+    check_range("demand", demand, 0, MAX_ORDER_WH)
+    check_range("sum of demand", demand.sum(0), 0, MAX_BOOK_WH)
+    check_range("margin", margin, -MAX_BOOK_WH, MAX_BOOK_WH)
 
 
 def trades_at_one_price(clearing: Clearing) -> Trades:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from gridmarl.train.comparison import UTOK_PER_WH_PER_TOKEN_PER_KWH, Profile, Ro
 from gridmarl.train.config import CONFIG_FILE
 from gridmarl.train.markets import MarketEntry, market_entry
 from gridmarl.train.options import MarketOptions
-from gridmarl.train.runs import Kept, Run, load_run
+from gridmarl.train.runs import Kept, Run, load_run, read_object
 
 SUMMARY_FILE = "summary.json"
 REFERENCES = ("no market", "zero-intelligence", "truthful", "inflate", "aggregator")
@@ -183,17 +182,6 @@ def read_sources(folders: Sequence[Path]) -> Sources:
         else:
             runs.append(load_run(folder))
     return Sources(tuple(runs), tuple(comparisons))
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """An object from a JSON file; DataError names the file and what is wrong with it."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path}: holds {type(content).__name__}; allowed is an object")
-    return content
 
 
 def seeds_with_policy(run: Run) -> set[int]:
