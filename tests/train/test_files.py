@@ -17,6 +17,7 @@ from gridmarl.train.checkpoint import load_checkpoint, save_checkpoint, write_at
 from gridmarl.train.config import CONFIG_FILE, TrainConfig
 from gridmarl.train.logging_ import METRICS_FILE, MetricsLog, read_metrics
 from gridmarl.train.progress import ProgressBar
+from gridmarl.train.runs import read_object
 
 
 @pytest.mark.parametrize(
@@ -158,3 +159,12 @@ def test_interrupted_write_leaves_no_part_behind_the_name(tmp_path: Path) -> Non
     write_atomically(path, memoryview(b"[2]"))
     assert path.read_text() == "[2]"
     assert [item.name for item in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"), [("[" * 100_000, "nested deeper than 64 levels"), ("[]", "holds list"), ("{", "cannot be read")]
+)
+def test_what_is_no_object_is_refused(text: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=told):
+        read_object(tmp_path / "config.json")
