@@ -130,6 +130,32 @@ def test_curtailment_serves_a_request_down() -> None:
     assert found.welfare_utok == pytest.approx(-4 * 1_000 + 10 * 400)
 
 
+def test_load_that_ran_ahead_makes_room_when_it_would_have_run() -> None:
+    """500 Wh ahead, the most: an hour takes up what its own load uses of that, 400 and 300 Wh."""
+    found = plan_flexibility(
+        problem(
+            LOAD,
+            2,
+            base_wh=row(400, 300),
+            ahead_wh=row(500)[0],
+            request_wh=row(-9_000, -9_000),
+            down_limit_wh=row(9_000, 9_000),
+            up_capacity_wh=row(0)[0],
+            down_capacity_wh=row(400)[0],
+            calls_down=True,
+        )
+    )
+    np.testing.assert_allclose(found.down_wh, [[400, 300]], atol=1e-5)
+
+
+def test_rebound_beyond_the_load_of_its_hour_is_not_forbidden() -> None:
+    """600 Wh deferred come back in an hour whose own load is 100; nothing can be deferred there."""
+    found = plan_flexibility(
+        problem(LOAD, 2, base_wh=row(600, 100), deviation_wh=row(600, 0), up_capacity_wh=row(600)[0], return_hours=1)
+    )
+    np.testing.assert_allclose(found.up_wh, [[600, 0]], atol=1e-5)
+
+
 def test_bid_limits_are_kept() -> None:
     found = plan_flexibility(problem(BATTERY, 1, deviation_wh=row(900), up_limit_wh=row(250)))
     assert found.up_wh.item() == pytest.approx(250)
