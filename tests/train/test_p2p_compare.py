@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from gridmarl.clearing.book import Clearing
+from gridmarl.clearing import registry
 from gridmarl.clearing.registry import get_auction, register_mechanism
 from gridmarl.envs.two_stage_dr.batched import BatchedTwoStageDR
 from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
@@ -180,12 +181,13 @@ def test_what_has_to_be_known_is_counted() -> None:
     assert rows[COMMUNITY].numbers_per_home_day == pytest.approx(24 + 4 / 3 / 2 * 24), "one battery, three homes"
 
 
-def test_an_auction_that_loses_money_is_found() -> None:
+def test_an_auction_that_loses_money_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     def leaking(*book: object) -> Clearing:
         cleared = get_auction("uniform")(*book)  # type: ignore[arg-type]
         price = book[4] + 0 * cleared.volume_wh  # type: ignore[operator]
         return Clearing(price, cleared.buy_fill_wh // 2, cleared.sell_fill_wh, cleared.volume_wh, price, price)
 
+    monkeypatch.setattr(registry, "_REGISTERED", dict(registry._REGISTERED))
     register_mechanism("leaking-test", leaking)
     with pytest.raises(GridmarlError, match=r"full: pool: -?\d+ (µtok|Wh) are missing in an hour; allowed is 0"):
         played(pool="leaking-test")
