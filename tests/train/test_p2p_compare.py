@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gridmarl.clearing.book import Clearing
 from gridmarl.clearing import registry
+from gridmarl.clearing.book import Clearing
 from gridmarl.clearing.registry import get_auction, register_mechanism
 from gridmarl.envs.two_stage_dr.batched import BatchedTwoStageDR
 from gridmarl.envs.two_stage_dr.params import TwoStageDRParams
