@@ -103,8 +103,8 @@ class BatchRoots:
         num_prosumers: P.
         lanes: `[E]` lane numbers.
         interest: hours end with records of interest.
-        threads: on a CPU; by the compiled loop one packs and all hash, by torch's copies one packs ahead while one
-            hashes; 0: as many as torch uses.
+        threads: on a CPU; with two or more, one packs ahead while one hashes (by the compiled loop: while so many
+            hash); 0: as many as torch uses.
         jit: on a CPU; pack by the compiled loop, which needs numba; None: where that is installed and pays.
         compress: hash as tensors with this compression, on a CPU, too (slower there, the same root).
     """
@@ -124,7 +124,8 @@ class BatchRoots:
         ranges = [(_CHUNK_INT64 * first, _CHUNK_INT64 * chunks) for first, chunks in cut]
         threads = threads or torch.get_num_threads()
         self._tiles = Tiles(num_prosumers, lanes, ranges, interest=interest, threads=threads, jit=jit)
-        # Torch's copies take as long as hashing: with a thread that packs ahead, more than one would wait for it.
+        # Torch's copies take as long as hashing: with a thread that packs ahead, more than one would wait for it. The
+        # compiled loop takes a third of hashing, so that its thread leaves most of a core for that.
         self._hashing = threads if self._tiles.jit else 1
 
     def root(self, hour: HourRecord) -> bytes:

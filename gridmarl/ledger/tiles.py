@@ -66,8 +66,7 @@ class Tiles:
         ranges: `(first word, words)` of a part, the first word at a record's start: all lanes' words of one range come
             before those of the next.
         interest: hours end with records of interest.
-        threads: with two or more, a thread packs the next tile while one is in use (by torch's copies only: the loop
-            takes so little that the threads do better to share what is done with a tile).
+        threads: with two or more, a thread packs the next tile while one is in use.
         jit: by a compiled loop; None: if numba is installed and an hour has so many records that it pays.
 
     Attributes:
@@ -93,8 +92,8 @@ class Tiles:
             jit = len(lanes) * part_words(num_prosumers) >= _JIT_RECORDS * RECORD_WORDS and has_numba()
         self.jit = jit
         self._kind: type[_Tile] = JitTile if jit else TorchTile
-        self._ahead = threads > 1 and len(lanes) > _MOST_LANES and not jit
         most_lanes = _JIT_LANES if jit else _MOST_LANES
+        self._ahead = threads > 1 and len(lanes) > most_lanes
         turns = 2 if self._ahead else 1
         self._jobs: list[_Job] = []
         for first_word, words in ranges:

@@ -62,13 +62,14 @@ def _pack(out, columns, lanes, fields, flows, first):  # type: ignore[no-untyped
     """
     num_lanes = np.uint64(out.shape[0])
     for begin in range(np.uint64(0), num_lanes, _LANES_AT_ONCE):
+        some = min(_LANES_AT_ONCE, num_lanes - begin)
         for f in range(fields.shape[0]):
             values, word, stride = columns[fields[f, 0]], fields[f, 1], fields[f, 2]
             kind, row = fields[f, 3], fields[f, 4]
             for _ in range(fields[f, 5]):
-                for offset in range(_LANES_AT_ONCE):
-                    at = min(begin + offset, num_lanes - _ONE)  # a lane too many is the last one again: no second loop
-                    out[at, word] = values[kind, row, first + at]
+                source = values[kind, row]
+                for lane in range(begin, begin + some):
+                    out[lane, word] = source[first + lane]
                 word += stride
                 row += _ONE
                 if row == np.uint64(values.shape[1]):
@@ -77,13 +78,13 @@ def _pack(out, columns, lanes, fields, flows, first):  # type: ignore[no-untyped
             energies, prices, word = columns[flows[f, 0]], columns[flows[f, 0] + _ONE], flows[f, 1]
             kind, row = flows[f, 2], flows[f, 3]
             for _ in range(flows[f, 4]):
-                for offset in range(_LANES_AT_ONCE):
-                    at = min(begin + offset, num_lanes - _ONE)
-                    energy, price = energies[kind, row, first + at], prices[kind, row, first + at]
-                    out[at, word] = energy
-                    out[at, word + _ONE] = price
-                    out[at, word + _TWO] = energy * price
-                    out[at, word + _THREE] = lanes[first + at]
+                energy_wh, price = energies[kind, row], prices[kind, row]
+                for lane in range(begin, begin + some):
+                    at = first + lane
+                    out[lane, word] = energy_wh[at]
+                    out[lane, word + _ONE] = price[at]
+                    out[lane, word + _TWO] = energy_wh[at] * price[at]
+                    out[lane, word + _THREE] = lanes[at]
                 word += _RECORD
                 row += _ONE
                 if row == np.uint64(energies.shape[1]):
