@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 
     from gridmarl.ledger.hour import HourRecord
 
-_MOST_LANES = 512
-_JIT_LANES = 256
+_MOST_LANES = 512  # by torch's copies
 _MOST_BYTES = 1 << 22
 _JIT_RECORDS = 1 << 18  # of an hour; with fewer it takes thousands of hours to gain what compiling costs
 
@@ -35,6 +34,12 @@ def part_words(num_prosumers: int, *, interest: bool = False) -> int:
     """Words of a lane's part of an hour: inputs, transactions, balances, as in `pack_hour`."""
     records = input_count(num_prosumers) + transaction_count(num_prosumers, interest=interest)
     return RECORD_WORDS * records + num_prosumers + 3
+
+
+def _lanes_of_a_tile(words: int, *, jit: bool) -> int:
+    """A power of two. The compiled loop has no bound but that of bytes: a tile less is a handing over less."""
+    by_bytes = 1 << max(1, _MOST_BYTES // (8 * words)).bit_length() - 1
+    return by_bytes if jit else min(_MOST_LANES, by_bytes)
 
 
 class _Tile(Protocol):
@@ -92,13 +97,12 @@ class Tiles:
             jit = len(lanes) * part_words(num_prosumers) >= _JIT_RECORDS * RECORD_WORDS and has_numba()
         self.jit = jit
         self._kind: type[_Tile] = JitTile if jit else TorchTile
-        most_lanes = _JIT_LANES if jit else _MOST_LANES
-        self._ahead = threads > 1 and len(lanes) > most_lanes
+        sizes = [_lanes_of_a_tile(words, jit=jit) for _, words in ranges]
+        self._ahead = threads > 1 and len(lanes) > min(sizes)
         turns = 2 if self._ahead else 1
         self._jobs: list[_Job] = []
-        for first_word, words in ranges:
+        for (first_word, words), size in zip(ranges, sizes, strict=True):
             part = PartRange(num_prosumers, interest, first_word, words)
-            size = min(most_lanes, 1 << max(1, _MOST_BYTES // (8 * words)).bit_length() - 1)
             buffers: dict[tuple[int, int], _Tile] = {}
             for turn, first in enumerate(range(0, len(lanes), size)):
                 key = min(size, len(lanes) - first), turn % turns

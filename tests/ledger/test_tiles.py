@@ -66,8 +66,7 @@ def test_every_number_of_prosumers_and_lanes(jit: bool, interest: bool) -> None:
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("lanes", [16, 17, 18, 19, 31, 33])
 def test_partial_tiles(jit: bool, lanes: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiles_module, "_MOST_LANES", 8)
-    monkeypatch.setattr(tiles_module, "_JIT_LANES", 8)
+    monkeypatch.setattr(tiles_module, "_lanes_of_a_tile", lambda words, *, jit: 8)
     for ranges in cuts(3):
         tiles = Tiles(3, range(lanes), ranges, threads=threads, jit=jit)
         for seed in range(2):
@@ -134,7 +133,7 @@ def test_roots_of_batches_do_not_depend_on_the_route(jit: bool) -> None:
 
 def test_blocks_of_lanes_do_not_depend_on_the_route(jit: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiles_module, "_JIT_RECORDS", 0 if jit else 1 << 60)
-    monkeypatch.setattr(tiles_module, "_JIT_LANES", 8)
+    monkeypatch.setattr(tiles_module, "_lanes_of_a_tile", lambda words, *, jit: 8)
     hour, lanes, parents = (
         random_hour(6, 21, seed=2, period=9),
         range(3, 24),
