@@ -86,10 +86,17 @@ def step(
 
 def settle(params: AggregatorAuctionParams, state: State, up_orders: Orders, down_orders: Orders) -> Settled:
     """Both auctions, then all payments of the hour."""
+    up = clear(params, up_orders, state.hour)
+    down = clear(params, down_orders, state.hour) if params.has_requests else Trades(*map(torch.zeros_like, up))
+    return settle_trades(params, state, up_orders, down_orders, up, down)
+
+
+def settle_trades(
+    params: AggregatorAuctionParams, state: State, up_orders: Orders, down_orders: Orders, up: Trades, down: Trades
+) -> Settled:
+    """All payments of an hour, given what was traded in either direction."""
     now, hour = state.situation, state.hour
     short_price, long_price = state.short_price.select(0, hour), state.long_price.select(0, hour)
-    up = clear(params, up_orders, hour)
-    down = clear(params, down_orders, hour) if params.has_requests else Trades(*map(torch.zeros_like, up))
     balance = energy_balance(now, up.buy_fill_wh, down.buy_fill_wh)
     flows = operator_flows(params, balance, short_price, long_price)
     return Settled(

@@ -125,7 +125,7 @@ class BatchRoots:
         threads = threads or torch.get_num_threads()
         self._tiles = Tiles(num_prosumers, lanes, ranges, interest=interest, threads=threads, jit=jit)
         # Torch's copies take as long as hashing: with a thread that packs ahead, more than one would wait for it. The
-        # compiled loop takes a third of hashing, so that its thread leaves most of a core for that.
+        # compiled loop takes less than half of hashing's time: its thread leaves more than half of a core for that.
         self._hashing = threads if self._tiles.jit else 1
 
     def root(self, hour: HourRecord) -> bytes:

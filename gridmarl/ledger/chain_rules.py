@@ -1,7 +1,7 @@
 """What the rules of every market say of a chain: its accounts, its seed and lane, and who seals.
 
 A market adds its own rules, and what a reader and a verification need of it: how many records its blocks have, how they
-are replayed, and how accounts and kinds are called (`ChainRules`, the methods that raise NotImplementedError here). The
+are replayed, and how accounts and kinds are called (the abstract methods of `ChainRules`). The
 writing side, which needs torch, is `gridmarl.ledger.packers`. Markets by name: `gridmarl.ledger.markets`.
 
 Canonical JSON: UTF-8, keys sorted, no whitespace, integers only (no floats), every key present.

@@ -21,9 +21,8 @@ from gridmarl.clearing.registry import get_procurement
 from gridmarl.envs.aggregator_auction.actions import Orders
 from gridmarl.envs.aggregator_auction.batched import BatchedAggregatorAuction
 from gridmarl.envs.aggregator_auction.generator import reset
-from gridmarl.envs.aggregator_auction.settlement import energy_balance, operator_flows, settled_balances
 from gridmarl.envs.aggregator_auction.state import State, Stores
-from gridmarl.envs.aggregator_auction.step import Settled, advance
+from gridmarl.envs.aggregator_auction.step import Settled, advance, settle_trades
 from gridmarl.errors import ConfigError
 from gridmarl.optimum.flexibility import FloatArray, Integers, plan_flexibility
 from gridmarl.protocols import Agent
@@ -221,27 +220,9 @@ def _add_up(parts: Integers, most: Integers, total: int) -> Integers:
 
 def settle_calls(env: BatchedAggregatorAuction, state: State, up: Calls, down: Calls) -> Settled:
     """All payments of an hour in which assets were called: by contract, at their prices."""
-    params, now, hour = env.params, state.situation, state.hour
-    short_price, long_price = state.short_price.select(0, hour), state.long_price.select(0, hour)
-    up_orders, up_trades = _contracts(up, hour)
-    down_orders, down_trades = _contracts(down, hour)
-    balance = energy_balance(now, up.bought_wh, down.bought_wh)
-    flows = operator_flows(params, balance, short_price, long_price)
-    return Settled(
-        hour=hour,
-        short_price=short_price,
-        long_price=long_price,
-        situation=now,
-        stores=state.stores,
-        up_orders=up_orders,
-        down_orders=down_orders,
-        up=up_trades,
-        down=down_trades,
-        balance=balance,
-        flows=flows,
-        cost_utok=up.energy_wh * now.up_cost + down.energy_wh * now.down_cost,
-        balances=settled_balances(state.balances, up_trades, down_trades, flows),
-    )
+    up_orders, up_trades = _contracts(up, state.hour)
+    down_orders, down_trades = _contracts(down, state.hour)
+    return settle_trades(env.params, state, up_orders, down_orders, up_trades, down_trades)
 
 
 def _contracts(calls: Calls, hour: int) -> tuple[Orders, Trades]:
